@@ -1,0 +1,1 @@
+"""Tidemill's events, keys and documents: everything that crosses a border."""

@@ -1,0 +1,92 @@
+"""References to stored objects, and the only place that builds their keys."""
+
+from datetime import datetime
+from pathlib import PurePosixPath
+
+from pydantic import Field
+
+from tidemill_contracts.document import Document
+from tidemill_contracts.names import Digest
+
+
+class ArtifactRef(Document):
+    """An object in the bucket with the digest a reader must verify before parsing it."""
+
+    key: str = Field(min_length=1, max_length=1024, pattern=r"^[A-Za-z0-9][A-Za-z0-9._=:/-]*$")
+    sha256: Digest
+    size: int = Field(ge=0)
+
+    @property
+    def name(self) -> str:
+        """The last part of the key."""
+        return PurePosixPath(self.key).name
+
+
+def raw_key(pipeline: str, sha256: str, suffix: str) -> str:
+    """A raw input file; content-addressed, so that the same upload twice is one object."""
+    return f"raw/{pipeline}/{sha256}{suffix}"
+
+
+def inbox_key(event_id: str) -> str:
+    """An accepted new-data event, written before it is acknowledged to its sender."""
+    return f"inbox/{event_id}.json"
+
+
+def outcome_key(event_id: str) -> str:
+    """What became of an accepted event: a dataset version or a rejection. Inbox minus outcomes is what is owed."""
+    return f"outcomes/{event_id}.json"
+
+
+def pipeline_key(pipeline: str, version: str) -> str:
+    """One declared version of a pipeline."""
+    return f"pipelines/{pipeline}/{version}.json"
+
+
+def dataset_key(pipeline: str, version: str, file: str) -> str:
+    """``manifest.json``, ``train|validation|test.parquet``, ``quarantine.parquet``, ``profile.json``."""
+    return f"datasets/{pipeline}/{version}/{file}"
+
+
+def dataset_log_key(pipeline: str, sequence: int) -> str:
+    """The append-only order of a pipeline's dataset versions; the highest entry is the head."""
+    return f"registry/{pipeline}/datasets/{sequence:08d}.json"
+
+
+def model_key(pipeline: str, version: str, file: str) -> str:
+    """``manifest.json``, ``model.skops``, ``evaluation.json``, ``explanation.json``."""
+    return f"models/{pipeline}/{version}/{file}"
+
+
+def package_key(pipeline: str, version: str, file: str) -> str:
+    """``manifest.json``, ``manifest.dsse.json``, ``model.onnx``, ``signature.json``, ``golden.json``, …"""
+    return f"packages/{pipeline}/{version}/{file}"
+
+
+def report_key(pipeline: str, version: str, digest: str) -> str:
+    """A validation report. The digest tells apart two judgements of the same package."""
+    return f"reports/{pipeline}/{version}/validation-{digest[:12]}.json"
+
+
+def promotion_key(pipeline: str, sequence: int) -> str:
+    """One entry of the promotion registry; the highest is the champion."""
+    return f"registry/{pipeline}/promotions/{sequence:08d}.json"
+
+
+def promotions_prefix(pipeline: str) -> str:
+    """Where a pipeline's promotions lie."""
+    return f"registry/{pipeline}/promotions/"
+
+
+def dataset_log_prefix(pipeline: str) -> str:
+    """Where the order of a pipeline's datasets lies."""
+    return f"registry/{pipeline}/datasets/"
+
+
+def prediction_log_key(pipeline: str, hour: datetime, digest: str) -> str:
+    """A part of the prediction log, by event time."""
+    return f"predictions/{pipeline}/date={hour:%Y-%m-%d}/hour={hour:%H}/{digest[:16]}.parquet"
+
+
+def monitoring_key(pipeline: str, file: str) -> str:
+    """The monitor's own objects."""
+    return f"monitoring/{pipeline}/{file}"

@@ -1,0 +1,261 @@
+"""Every event, once. The order is the order in which they appear in the documentation."""
+
+from typing import ClassVar, Literal
+
+from tidemill_contracts.dataset import ArrivedData, PreparedDataset, RejectedDataset
+from tidemill_contracts.dead_letter import DeadLetter
+from tidemill_contracts.drift import (
+    DegradedPerformance,
+    DetectedDrift,
+    EvaluatedDrift,
+    RecoveredPerformance,
+    ResolvedDrift,
+)
+from tidemill_contracts.envelope import Event
+from tidemill_contracts.model import (
+    FailedTraining,
+    RequestedTraining,
+    SuppressedRetrain,
+    TrainedModel,
+    TrainingProgress,
+)
+from tidemill_contracts.package import FailedPackaging, PackagedModel
+from tidemill_contracts.pipeline import DeclaredPipeline
+from tidemill_contracts.prediction import CompletedPrediction, FailedPrediction, ObservedLabel, RequestedPrediction
+from tidemill_contracts.promotion import (
+    ApprovedModel,
+    DeployedModel,
+    PromotedModel,
+    RejectedModel,
+    RequestedRollback,
+    ValidatedModel,
+)
+
+_Plane = Literal["control", "data"]
+
+
+class PipelineDeclared(Event[DeclaredPipeline]):
+    """An operator declared a pipeline or a new revision of one."""
+
+    publishers: ClassVar[tuple[str, ...]] = ("operator",)
+    consumers: ClassVar[tuple[str, ...]] = (
+        "ingestion",
+        "training",
+        "packaging",
+        "validation",
+        "serving",
+        "monitoring",
+    )
+    type: Literal["pipeline.declared.v1"] = "pipeline.declared.v1"
+
+
+class DataArrived(Event[ArrivedData]):
+    """A file of new rows waits in the object store."""
+
+    publishers: ClassVar[tuple[str, ...]] = ("producer", "monitoring")
+    consumers: ClassVar[tuple[str, ...]] = ("ingestion",)
+    type: Literal["data.arrived.v1"] = "data.arrived.v1"
+
+
+class DatasetPrepared(Event[PreparedDataset]):
+    """New rows became a dataset version."""
+
+    publishers: ClassVar[tuple[str, ...]] = ("ingestion",)
+    consumers: ClassVar[tuple[str, ...]] = ("training",)
+    type: Literal["dataset.prepared.v1"] = "dataset.prepared.v1"
+
+
+class DatasetRejected(Event[RejectedDataset]):
+    """A file was refused as a whole."""
+
+    publishers: ClassVar[tuple[str, ...]] = ("ingestion",)
+    consumers: ClassVar[tuple[str, ...]] = ("operator",)
+    type: Literal["dataset.rejected.v1"] = "dataset.rejected.v1"
+
+
+class TrainingRequested(Event[RequestedTraining]):
+    """A person or a program asks for a training."""
+
+    publishers: ClassVar[tuple[str, ...]] = ("operator",)
+    consumers: ClassVar[tuple[str, ...]] = ("training",)
+    type: Literal["training.requested.v1"] = "training.requested.v1"
+
+
+class TrainingProgressed(Event[TrainingProgress]):
+    """A running training says how far it is."""
+
+    publishers: ClassVar[tuple[str, ...]] = ("training",)
+    consumers: ClassVar[tuple[str, ...]] = ("operator",)
+    type: Literal["training.progressed.v1"] = "training.progressed.v1"
+
+
+class TrainingFailed(Event[FailedTraining]):
+    """A training ended without a model."""
+
+    publishers: ClassVar[tuple[str, ...]] = ("training",)
+    consumers: ClassVar[tuple[str, ...]] = ("operator",)
+    type: Literal["training.failed.v1"] = "training.failed.v1"
+
+
+class RetrainSuppressed(Event[SuppressedRetrain]):
+    """The governor refused or postponed a trigger, with its reason."""
+
+    publishers: ClassVar[tuple[str, ...]] = ("training",)
+    consumers: ClassVar[tuple[str, ...]] = ("operator",)
+    type: Literal["retrain.suppressed.v1"] = "retrain.suppressed.v1"
+
+
+class ModelTrained(Event[TrainedModel]):
+    """A model was selected, fitted and evaluated."""
+
+    publishers: ClassVar[tuple[str, ...]] = ("training",)
+    consumers: ClassVar[tuple[str, ...]] = ("packaging",)
+    type: Literal["model.trained.v1"] = "model.trained.v1"
+
+
+class ModelPackaged(Event[PackagedModel]):
+    """A model became a signed package that replayed its golden predictions in a clean process."""
+
+    publishers: ClassVar[tuple[str, ...]] = ("packaging",)
+    consumers: ClassVar[tuple[str, ...]] = ("validation",)
+    type: Literal["model.packaged.v1"] = "model.packaged.v1"
+
+
+class PackagingFailed(Event[FailedPackaging]):
+    """A model could not be proven as a package."""
+
+    publishers: ClassVar[tuple[str, ...]] = ("packaging",)
+    consumers: ClassVar[tuple[str, ...]] = ("operator", "training")
+    type: Literal["packaging.failed.v1"] = "packaging.failed.v1"
+
+
+class ModelValidated(Event[ValidatedModel]):
+    """A package passed every gate on rows training never read."""
+
+    publishers: ClassVar[tuple[str, ...]] = ("validation",)
+    consumers: ClassVar[tuple[str, ...]] = ("operator", "training")
+    type: Literal["model.validated.v1"] = "model.validated.v1"
+
+
+class ModelRejected(Event[RejectedModel]):
+    """A package failed a gate or did not beat the champion."""
+
+    publishers: ClassVar[tuple[str, ...]] = ("validation",)
+    consumers: ClassVar[tuple[str, ...]] = ("operator", "training")
+    type: Literal["model.rejected.v1"] = "model.rejected.v1"
+
+
+class ModelApproved(Event[ApprovedModel]):
+    """A person approved a validated model, where the pipeline asks for one."""
+
+    publishers: ClassVar[tuple[str, ...]] = ("operator",)
+    consumers: ClassVar[tuple[str, ...]] = ("validation",)
+    type: Literal["model.approved.v1"] = "model.approved.v1"
+
+
+class RollbackRequested(Event[RequestedRollback]):
+    """A person asks for an older champion."""
+
+    publishers: ClassVar[tuple[str, ...]] = ("operator",)
+    consumers: ClassVar[tuple[str, ...]] = ("validation",)
+    type: Literal["rollback.requested.v1"] = "rollback.requested.v1"
+
+
+class ModelPromoted(Event[PromotedModel]):
+    """The registry has a new champion."""
+
+    publishers: ClassVar[tuple[str, ...]] = ("validation",)
+    consumers: ClassVar[tuple[str, ...]] = ("serving", "monitoring")
+    type: Literal["model.promoted.v1"] = "model.promoted.v1"
+
+
+class ModelDeployed(Event[DeployedModel]):
+    """The champion is loaded and answered its golden requests."""
+
+    publishers: ClassVar[tuple[str, ...]] = ("serving",)
+    consumers: ClassVar[tuple[str, ...]] = ("monitoring",)
+    type: Literal["model.deployed.v1"] = "model.deployed.v1"
+
+
+class PredictionRequested(Event[RequestedPrediction]):
+    """Somebody wants a prediction; the event's id is the prediction id."""
+
+    publishers: ClassVar[tuple[str, ...]] = ("producer",)
+    consumers: ClassVar[tuple[str, ...]] = ("serving", "monitoring")
+    plane: ClassVar[_Plane] = "data"
+    type: Literal["prediction.requested.v1"] = "prediction.requested.v1"
+
+
+class PredictionCompleted(Event[CompletedPrediction]):
+    """A prediction, stamped with the model and dataset that made it."""
+
+    publishers: ClassVar[tuple[str, ...]] = ("serving",)
+    consumers: ClassVar[tuple[str, ...]] = ("consumer", "monitoring")
+    plane: ClassVar[_Plane] = "data"
+    type: Literal["prediction.completed.v1"] = "prediction.completed.v1"
+
+
+class PredictionFailed(Event[FailedPrediction]):
+    """A request that could not be answered, and why."""
+
+    publishers: ClassVar[tuple[str, ...]] = ("serving",)
+    consumers: ClassVar[tuple[str, ...]] = ("consumer", "monitoring")
+    plane: ClassVar[_Plane] = "data"
+    type: Literal["prediction.failed.v1"] = "prediction.failed.v1"
+
+
+class LabelObserved(Event[ObservedLabel]):
+    """The truth about an earlier prediction."""
+
+    publishers: ClassVar[tuple[str, ...]] = ("producer",)
+    consumers: ClassVar[tuple[str, ...]] = ("monitoring",)
+    plane: ClassVar[_Plane] = "data"
+    type: Literal["label.observed.v1"] = "label.observed.v1"
+
+
+class DriftEvaluated(Event[EvaluatedDrift]):
+    """A window closed, with its verdict."""
+
+    publishers: ClassVar[tuple[str, ...]] = ("monitoring",)
+    consumers: ClassVar[tuple[str, ...]] = ("operator",)
+    type: Literal["drift.evaluated.v1"] = "drift.evaluated.v1"
+
+
+class DriftDetected(Event[DetectedDrift]):
+    """The state changed to drift."""
+
+    publishers: ClassVar[tuple[str, ...]] = ("monitoring",)
+    consumers: ClassVar[tuple[str, ...]] = ("training",)
+    type: Literal["drift.detected.v1"] = "drift.detected.v1"
+
+
+class DriftResolved(Event[ResolvedDrift]):
+    """The state left drift."""
+
+    publishers: ClassVar[tuple[str, ...]] = ("monitoring",)
+    consumers: ClassVar[tuple[str, ...]] = ("operator",)
+    type: Literal["drift.resolved.v1"] = "drift.resolved.v1"
+
+
+class PerformanceDegraded(Event[DegradedPerformance]):
+    """Realized performance fell below the baseline."""
+
+    publishers: ClassVar[tuple[str, ...]] = ("monitoring",)
+    consumers: ClassVar[tuple[str, ...]] = ("training",)
+    type: Literal["performance.degraded.v1"] = "performance.degraded.v1"
+
+
+class PerformanceRecovered(Event[RecoveredPerformance]):
+    """The score is back, with how long it took."""
+
+    publishers: ClassVar[tuple[str, ...]] = ("monitoring",)
+    consumers: ClassVar[tuple[str, ...]] = ("operator",)
+    type: Literal["performance.recovered.v1"] = "performance.recovered.v1"
+
+
+class EventDeadLettered(Event[DeadLetter]):
+    """An event nobody could handle was set aside."""
+
+    publishers: ClassVar[tuple[str, ...]] = ("any service",)
+    consumers: ClassVar[tuple[str, ...]] = ("operator",)
+    type: Literal["event.dead_lettered.v1"] = "event.dead_lettered.v1"

@@ -1,0 +1,178 @@
+"""What an operator declares about a use case: task, target, features, goals and policies."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from tidemill_contracts.artifacts import ArtifactRef
+from tidemill_contracts.document import Document, content_version
+from tidemill_contracts.names import RESERVED_PREFIX, Name, Version
+
+Task = Literal["classification", "regression"]
+Kind = Literal["numeric", "categorical"]
+Metric = Literal[
+    "accuracy", "precision", "recall", "f1", "roc_auc", "log_loss", "brier", "mae", "rmse", "r2"
+]
+LOWER_IS_BETTER: frozenset[str] = frozenset({"log_loss", "brier", "mae", "rmse"})
+CLASSIFICATION_METRICS: frozenset[str] = frozenset(
+    {"accuracy", "precision", "recall", "f1", "roc_auc", "log_loss", "brier"}
+)
+Family = Literal["linear", "hist_gradient_boosting", "random_forest"]
+Scalar = str | bool | int | float | None
+"""A JSON value of one cell."""
+ColumnName = Annotated[str, Field(min_length=1, max_length=128)]
+
+
+class Feature(Document):
+    """A column the model reads. ``numeric`` travels as a number or null, ``categorical`` as a string or null."""
+
+    name: ColumnName
+    kind: Kind
+
+
+class SplitPolicy(Document):
+    """Shares of rows. A row keeps its split in every later version: by time when the spec names a time column
+    (oldest rows of each arrival train, newest test), else by a hash of the row's identity."""
+
+    train: float = Field(default=0.7, gt=0, lt=1)
+    validation: float = Field(default=0.15, gt=0, lt=1)
+    test: float = Field(default=0.15, gt=0, lt=1)
+
+    @model_validator(mode="after")
+    def _sum_to_one(self) -> Self:
+        if abs(self.train + self.validation + self.test - 1) > 1e-9:
+            raise ValueError("split: train + validation + test must be 1")
+        return self
+
+
+class RowPolicy(Document):
+    """Which accepted rows a dataset version holds: all of them, or the newest ``window_rows``."""
+
+    keep: Literal["append", "sliding"] = "append"
+    window_rows: int = Field(default=1_000_000, ge=100)
+    min_rows: int = Field(default=100, ge=20)
+    """Fewer usable rows than this in the whole version is a rejection."""
+    max_missing: float = Field(default=0.95, gt=0, le=1)
+    """A required feature with a larger share of missing cells in the first data set is dropped from the schema."""
+
+
+class SearchPolicy(Document):
+    """The budget of model selection."""
+
+    families: tuple[Family, ...] = ("linear", "hist_gradient_boosting", "random_forest")
+    trials: int = Field(default=12, ge=1, le=1000)
+    seconds: float = Field(default=60.0, gt=0, le=86_400)
+    seed: int = Field(default=0, ge=0)
+
+
+class RetrainPolicy(Document):
+    """When the governor lets a trigger become a training."""
+
+    mode: Literal["observe", "suggest", "auto"] = "auto"
+    triggers: tuple[Literal["concept", "data", "prediction", "performance"], ...] = ("concept", "performance")
+    """Kinds of drift that may retrain. Input drift alone is a warning unless named here."""
+    min_rows: int = Field(default=500, ge=20)
+    """Rows that must have arrived since the change was noticed."""
+    max_rows: int | None = Field(default=None, ge=20)
+    """At most this many of the newest rows since the change; None takes all of them."""
+    cool_down_seconds: float = Field(default=60.0, ge=0)
+    new_rows: int | None = Field(default=None, ge=1)
+    """Also retrain after this many rows from outside since the last training; None: drift and operators only."""
+    wait_seconds: float = Field(default=7 * 86_400.0, gt=0)
+    """A trigger that finds too few rows for this long is dropped with a reason."""
+
+
+class PromotionPolicy(Document):
+    """When a validated model becomes champion."""
+
+    approval: Literal["automatic", "person"] = "automatic"
+    goals: dict[Metric, float] = Field(default_factory=dict)
+    """Bounds on the test split: at least, or for losses and errors at most."""
+    confidence: float = Field(default=0.95, gt=0.5, lt=1)
+    margin: float = Field(default=0.01, ge=0)
+    """A challenger may be worse than the champion by at most this much of the primary metric."""
+    newest_rows: int = Field(default=2_000, ge=20)
+    """Champion and challenger are compared on at most this many of the newest unseen rows."""
+    max_latency_ms: float = Field(default=50.0, gt=0)
+    """Median time of a single row."""
+    max_batch_latency_ms: float = Field(default=1_000.0, gt=0)
+    """Median time of 1 000 rows."""
+
+
+class DriftPolicy(Document):
+    """How the monitor judges. Thresholds of the tests are derived from the reference, not set here."""
+
+    window_rows: int = Field(default=500, ge=50)
+    min_rows: int = Field(default=100, ge=20)
+    """Smaller windows are ``insufficient_data``."""
+    false_alarm_rate: float = Field(default=0.01, gt=0, lt=0.5)
+    """Of a window, over all its columns together."""
+    consecutive: int = Field(default=2, ge=1, le=10)
+    """Windows in a row beyond the threshold before ``drift``; fewer are ``warning``."""
+    error_delta: float = Field(default=0.05, gt=0, lt=1)
+    """ADWIN's confidence parameter for the alarm on errors."""
+    recovered_share: float = Field(default=0.95, gt=0, le=1)
+    """Recovered when the windowed score is back at this share of the best baseline."""
+    feedback: bool = True
+    """Send labelled production rows back as new data."""
+    feedback_rows: int = Field(default=1_000, ge=1)
+    feedback_seconds: float = Field(default=30.0, gt=0)
+    """Send them when this many are there, or when the oldest has waited this long."""
+
+
+class PipelineSpec(Document):
+    """A use case. ``version`` is a digest of the content; ``revision`` orders the declared versions."""
+
+    name: Name
+    revision: int = Field(default=1, ge=1)
+    description: str = Field(default="", max_length=2000)
+    task: Task
+    target: ColumnName
+    positive: Scalar = None
+    """The positive class of a binary target; None takes the last class in sorted order."""
+    primary: Metric
+    features: tuple[Feature, ...] | None = None
+    """None: inferred from the first data set and fixed from then on."""
+    exclude: tuple[ColumnName, ...] = ()
+    """Columns that are neither features nor target (names, identifiers)."""
+    keys: tuple[ColumnName, ...] = ()
+    """Columns that identify a row; without them a row is identified by all its cells."""
+    time: ColumnName | None = None
+    """A column of ISO 8601 dates or times. Names a time-ordered split."""
+    unknown_categories: Literal["reject", "accept"] = "reject"
+    """What a prediction request with a category that training never saw gets."""
+    split: SplitPolicy = SplitPolicy()
+    rows: RowPolicy = RowPolicy()
+    search: SearchPolicy = SearchPolicy()
+    retrain: RetrainPolicy = RetrainPolicy()
+    promotion: PromotionPolicy = PromotionPolicy()
+    drift: DriftPolicy = DriftPolicy()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        metrics = {self.primary, *self.promotion.goals}
+        wrong = {m for m in metrics if (m in CLASSIFICATION_METRICS) != (self.task == "classification")}
+        if wrong:
+            raise ValueError(f"metrics {sorted(wrong)} do not fit a {self.task} task")
+        named = [f.name for f in self.features or ()]
+        if len(set(named)) != len(named):
+            raise ValueError("features: a name appears twice")
+        if self.target in named or self.target in self.exclude:
+            raise ValueError(f"target {self.target!r} cannot be a feature or excluded")
+        for column in (*named, *self.exclude, *self.keys, self.target, *([self.time] if self.time else [])):
+            if column.startswith(RESERVED_PREFIX):
+                raise ValueError(f"column {column!r}: names starting with {RESERVED_PREFIX!r} are reserved")
+        return self
+
+    @property
+    def version(self) -> str:
+        """The first 12 hex of the digest of the canonical JSON."""
+        return content_version(self.to_json())
+
+
+class DeclaredPipeline(Document):
+    """Payload of ``pipeline.declared``."""
+
+    version: Version
+    spec: PipelineSpec
+    ref: ArtifactRef

@@ -1,0 +1,1 @@
+"""Tidemill console: the tidemill command: the embedded stack, publish, watch, trace, demo."""

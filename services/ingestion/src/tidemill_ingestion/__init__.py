@@ -1,0 +1,1 @@
+"""Tidemill ingestion: checks, cleans, profiles and splits new data into dataset versions."""

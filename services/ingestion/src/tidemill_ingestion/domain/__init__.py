@@ -1,0 +1,1 @@
+"""Pure functions of ingestion: no transport, no storage."""

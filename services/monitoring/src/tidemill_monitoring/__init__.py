@@ -1,0 +1,1 @@
+"""Tidemill monitoring: compares production with training and raises drift verdicts."""

@@ -1,0 +1,1 @@
+"""Tidemill packaging: turns a trained model into a proven, signed ONNX package."""

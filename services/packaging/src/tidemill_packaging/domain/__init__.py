@@ -1,0 +1,1 @@
+"""Pure functions of packaging: no transport, no storage."""

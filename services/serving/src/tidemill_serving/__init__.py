@@ -1,0 +1,1 @@
+"""Tidemill serving: answers prediction requests from streams and over HTTP."""

@@ -1,0 +1,1 @@
+"""Pure functions of serving: no transport, no storage."""

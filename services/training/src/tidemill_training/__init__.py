@@ -1,0 +1,1 @@
+"""Tidemill training: governs retraining, searches and fits models on dataset versions."""

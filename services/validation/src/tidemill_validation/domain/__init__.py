@@ -1,0 +1,1 @@
+"""Pure functions of validation: no transport, no storage."""

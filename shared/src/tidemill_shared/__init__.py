@@ -1,0 +1,1 @@
+"""Tidemill's platform kit: delivery, storage, settings, telemetry, health."""

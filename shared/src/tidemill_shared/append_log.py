@@ -1,0 +1,55 @@
+"""An append-only sequence of documents in the object store: the highest number is the present."""
+
+from typing import Generic, TypeVar
+
+from tidemill_contracts.artifacts import ArtifactRef
+from tidemill_contracts.document import Document
+from tidemill_shared.errors import Poison
+from tidemill_shared.store import Store
+
+DocumentT = TypeVar("DocumentT", bound=Document)
+
+
+class AppendLog(Generic[DocumentT]):
+    """Documents ``<prefix>00000001.json``, ``00000002.json``, … Writers hold a lock; readers need none.
+
+    The store has no conditional put to rely on, so who appends must be the only writer (``Bus.lock``).
+    """
+
+    def __init__(self, store: Store, prefix: str, document: type[DocumentT]) -> None:
+        self._store = store
+        self._prefix = prefix
+        self._document = document
+        self._known = 0
+
+    def _key(self, sequence: int) -> str:
+        return f"{self._prefix}{sequence:08d}.json"
+
+    async def last(self) -> tuple[int, DocumentT] | None:
+        """The highest entry, or None when the log is empty."""
+        if not self._known:
+            keys = await self._store.list(self._prefix)
+            self._known = max((int(key[-13:-5]) for key in keys), default=0)
+            if not self._known:
+                return None
+        # Entries are consecutive: from the last one known, look for followers instead of listing everything again.
+        while await self._store.exists(self._key(self._known + 1)):
+            self._known += 1
+        return self._known, await self._read(self._known)
+
+    async def entries(self) -> list[tuple[int, DocumentT]]:
+        """All entries, oldest first."""
+        sequences = sorted(int(key[-13:-5]) for key in await self._store.list(self._prefix))
+        return [(sequence, await self._read(sequence)) for sequence in sequences]
+
+    async def append(self, sequence: int, document: DocumentT) -> ArtifactRef:
+        """Write entry ``sequence``, which must be the next one. Raises Poison when it is taken."""
+        if await self._store.exists(self._key(sequence)):
+            raise Poison("sequence_taken", f"{self._key(sequence)} exists already: two writers without a lock?")
+        return await self._store.put_document(self._key(sequence), document)
+
+    async def _read(self, sequence: int) -> DocumentT:
+        document = await self._store.read_document(self._key(sequence), self._document)
+        if document is None:
+            raise Poison("missing", f"{self._key(sequence)} has vanished")
+        return document

@@ -1,0 +1,227 @@
+"""Taking entries and giving them back: at least once in, effect once out."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, get_args
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError, ResponseError
+
+from tidemill_contracts.dead_letter import DeadLetter
+from tidemill_contracts.envelope import FIELD, Event, content_id
+from tidemill_contracts.events import EventDeadLettered
+from tidemill_contracts.registry import InvalidEvent, parse
+from tidemill_contracts.streams import dead_letter_key
+from tidemill_shared.errors import LeaseLost, StaleState
+from tidemill_shared.log import logger
+from tidemill_shared.scripts import Script
+
+log = logger(__name__)
+_COMPLETE = Script.named("complete.lua")
+_RENEW = Script.named("renew.lua")
+_LETTER_REASONS = frozenset(get_args(DeadLetter.model_fields["reason"].annotation))
+
+Output = Event[Any] | tuple[str, bytes]
+"""An event, or a stream and the encoded event (where encoding is the service's own fast path)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """An entry this consumer holds."""
+
+    stream: str
+    type: str
+    entry: str
+    body: bytes
+    deliveries: int = 1
+
+    def parse(self) -> Event[Any]:
+        """The event in it. Raises InvalidEvent."""
+        return parse(self.body)
+
+
+@dataclass(slots=True)
+class Completion:
+    """What a batch led to. Deliveries named neither in ``outputs`` nor in ``dead`` stay pending."""
+
+    outputs: list[tuple[Delivery, Sequence[Output]]] = field(default_factory=list)
+    dead: list[tuple[Delivery, str, str]] = field(default_factory=list)
+    """With a reason's code and a sentence."""
+    writes: list[tuple[str | bytes | int | float, ...]] = field(default_factory=list)
+    """Redis commands (command, key, …) carried out in the same atomic step."""
+    guard: tuple[str, bytes | None] | None = None
+    """A key and the value it must still have."""
+
+
+class Mailbox:
+    """A consumer's side of its group: completion, lease, dead letters."""
+
+    def __init__(self, redis: "Redis[bytes]", namespace: str, group: str, consumer: str, lease_seconds: float) -> None:
+        self.redis = redis
+        self.namespace = namespace
+        self.group = group
+        self.consumer = consumer
+        self.lease_seconds = lease_seconds
+
+    async def load_scripts(self) -> None:
+        """Load the Lua steps, so that an ACL that forbids EVAL does not matter later."""
+        await _COMPLETE.load(self.redis)
+        await _RENEW.load(self.redis)
+
+    async def open(self, streams: Iterable[str]) -> None:
+        """Create the group on each stream at its very beginning.
+
+        FastStream creates groups at ``$``, so that events published before a first start would never be delivered.
+        """
+        for stream in streams:
+            try:
+                await self.redis.xgroup_create(stream, self.group, "0", mkstream=True)
+            except ResponseError as error:
+                if "BUSYGROUP" not in str(error):
+                    raise
+
+    async def complete(self, completion: Completion) -> list[Delivery]:
+        """Outputs, acknowledgements and writes in one atomic step.
+
+        Returns the deliveries that were refused because another consumer owns them now. Without ``writes`` and
+        ``guard`` every delivery stands alone; with them a refusal means that nothing at all happened.
+        Raises StaleState when the guarded key has another value.
+        """
+        done = [*completion.outputs, *((d, ()) for d, _, _ in completion.dead)]
+        keys: dict[str, int] = {}
+
+        def position(key: str) -> int:
+            return keys.setdefault(key, len(keys) + 1)
+
+        args: list[Any] = []
+        for delivery, outputs in done:
+            args += (position(delivery.stream), delivery.entry, len(outputs))
+            for output in outputs:
+                stream, body = (
+                    output if isinstance(output, tuple) else (output.stream(self.namespace), output.to_json())
+                )
+                args += (position(stream), body)
+        stateful = bool(completion.writes) or completion.guard is not None
+        writes = [*completion.writes, *self._burials(completion.dead)]
+        args.append(len(writes))
+        for command, key, *words in writes:
+            args += (len(words) + 1, command, position(str(key)), *words)
+        guard, expected = (position(completion.guard[0]), completion.guard[1] or b"") if completion.guard else (0, b"")
+        head = (self.group, self.consumer, "all" if stateful or completion.dead else "each", guard, expected, len(done))
+        reply = await _COMPLETE(self.redis, list(keys), [*head, *args])
+        if reply == b"STALE":
+            raise StaleState(completion.guard[0] if completion.guard else "")
+        if not reply:
+            return []
+        refused = {item.decode() for item in reply}
+        return [d for d, _ in done if f"{keys[d.stream]}/{d.entry}" in refused]
+
+    def _burials(self, dead: Sequence[tuple[Delivery, str, str]]) -> list[tuple[str | bytes | int | float, ...]]:
+        writes: list[tuple[str | bytes | int | float, ...]] = []
+        for delivery, code, message in dead:
+            event_id = event_type = None
+            with contextlib.suppress(InvalidEvent):
+                event = delivery.parse()
+                event_id, event_type = event.id, event.type
+            letter = DeadLetter(
+                group=self.group,
+                stream=delivery.stream,
+                entry=delivery.entry,
+                reason=code if code in _LETTER_REASONS else "poison",  # type: ignore[arg-type]
+                message=(message if code in _LETTER_REASONS else f"{code}: {message}")[:2000],
+                deliveries=delivery.deliveries,
+                event_id=event_id,
+                event_type=event_type,
+                at=datetime.now(UTC),
+            )
+            notice = EventDeadLettered.root(
+                letter,
+                id=content_id("dead-letter", self.group, delivery.stream, delivery.entry),
+                subject=subject_of(delivery.stream, self.namespace),
+                source=f"urn:tidemill:{self.group}",
+            )
+            grave = dead_letter_key(self.namespace)
+            writes.append(("XADD", grave, "*", FIELD, delivery.body, "letter", letter.to_json()))
+            writes.append(("XADD", notice.stream(self.namespace), "*", FIELD, notice.to_json()))
+            log.warning(
+                "event dead-lettered", stream=delivery.stream, entry=delivery.entry, reason=letter.reason, why=message
+            )
+        return writes
+
+    @contextlib.asynccontextmanager
+    async def lease(self, deliveries: Sequence[Delivery]) -> AsyncIterator[None]:
+        """Keep the entries ours while the body runs; if one is lost the body is cancelled and LeaseLost raised."""
+        holder = asyncio.current_task()
+        lost = False
+
+        async def keep() -> None:
+            nonlocal lost
+            while True:
+                await asyncio.sleep(self.lease_seconds / 3)
+                try:
+                    lost = bool(await self.renew(deliveries))
+                except RedisError:
+                    continue  # Redis is away: nobody else can take the entry over either
+                if lost and holder is not None:
+                    holder.cancel()
+                    return
+
+        keeper = asyncio.create_task(keep())
+        try:
+            yield
+        except asyncio.CancelledError:
+            if lost:
+                if holder is not None:
+                    holder.uncancel()
+                raise LeaseLost(f"{deliveries[0].stream}: another consumer took the entry over") from None
+            raise
+        finally:
+            keeper.cancel()
+
+    async def renew(self, deliveries: Sequence[Delivery]) -> list[str]:
+        """Reset the idle time of entries we own; returns the ids of those we own no longer."""
+        by_stream: dict[str, list[str]] = {}
+        for delivery in deliveries:
+            by_stream.setdefault(delivery.stream, []).append(delivery.entry)
+        lost: list[str] = []
+        for stream, entries in by_stream.items():
+            reply = await _RENEW(self.redis, [stream], [self.group, self.consumer, *entries])
+            lost += [item.decode() for item in reply]
+        return lost
+
+    async def reclaim(self, stream: str, count: int) -> list[Delivery]:
+        """Take over entries whose lease has run out, waiting longer the more often they were delivered."""
+        lease_ms = int(self.lease_seconds * 1000)
+        pending: list[dict[str, Any]] = await self.redis.xpending_range(
+            stream, self.group, min="-", max="+", count=count, idle=lease_ms
+        )
+        taken: list[Delivery] = []
+        for entry in pending:
+            deliveries = int(entry["times_delivered"])
+            wait_ms = lease_ms * min(2 ** max(deliveries - 1, 0), 8)
+            if entry["time_since_delivered"] < wait_ms:
+                continue
+            entry_id = entry["message_id"].decode()
+            claimed = await self.redis.xclaim(stream, self.group, self.consumer, wait_ms, [entry_id])
+            for claimed_id, fields in claimed:
+                if not fields:  # the entry was deleted under its group: nothing is left to handle
+                    await self.redis.xack(stream, self.group, claimed_id)
+                    log.error("pending entry has vanished", stream=stream, entry=entry_id)
+                    continue
+                taken.append(delivery_of(stream, claimed_id, fields, deliveries + 1))
+        return taken
+
+
+def subject_of(stream: str, namespace: str) -> str:
+    """The pipeline of a data-plane stream, else the namespace."""
+    tag = stream.partition("}")[0].lstrip("{")
+    return tag.removeprefix(f"{namespace}:") if ":" in tag else namespace
+
+
+def delivery_of(stream: str, entry: bytes, fields: dict[bytes, bytes], deliveries: int = 1) -> Delivery:
+    """An entry as read; one without our field has an empty body, which parses to nothing and is set aside."""
+    body = fields.get(FIELD.encode(), b"")
+    return Delivery(stream, stream.rpartition("}:")[2], entry.decode(), body, deliveries)

@@ -1,0 +1,143 @@
+"""Settings from the environment: ``TIDEMILL_<FIELD>`` and ``TIDEMILL_<GROUP>__<FIELD>``; secrets may come from files."""
+
+from pathlib import Path
+from typing import Annotated, Self
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from tidemill_shared.errors import ConfigurationError
+
+
+class Group(BaseModel):
+    """Settings that belong together."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True, extra="forbid")
+
+
+def _secret(value: SecretStr | None, file: Path | None, name: str) -> str | None:
+    if value is not None:
+        return value.get_secret_value()
+    if file is None:
+        return None
+    try:
+        return file.read_text().strip()
+    except OSError as error:
+        raise ConfigurationError(f"{name}: cannot read {file}: {error.strerror}") from None
+
+
+class RedisSettings(Group):
+    """Where Redis is."""
+
+    url: str = "redis://127.0.0.1:6379/0"
+    """``redis://host:port/db`` or ``unix:///path/to.sock?db=0``, without credentials."""
+    username: str | None = None
+    """ACL user; None is the default user."""
+    password: SecretStr | None = None
+    """Prefer the file."""
+    password_file: Path | None = None
+    """A file that holds the password and nothing else."""
+
+    def secret(self) -> str | None:
+        """The password from the setting or its file. Raises ConfigurationError."""
+        return _secret(self.password, self.password_file, "TIDEMILL_REDIS__PASSWORD_FILE")
+
+
+class StoreSettings(Group):
+    """Where the S3-compatible object store is."""
+
+    endpoint: str = "127.0.0.1:9000"
+    """``host:port``, without a scheme."""
+    bucket: str = Field(default="tidemill", pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")
+    """The one bucket everything lies in; made at start when it is missing."""
+    access_key: str = "tidemill-access"
+    """Access key id; at least 8 characters for the embedded server."""
+    secret_key: SecretStr | None = None
+    """Prefer the file."""
+    secret_key_file: Path | None = None
+    """A file that holds the secret key and nothing else."""
+    region: str = "us-east-1"
+    """Always sent, so that the client does not ask the server for it."""
+    secure: bool = False
+    """HTTPS."""
+    timeout_seconds: float = Field(default=10.0, gt=0, le=300)
+    """Of one attempt of one call."""
+    retries: int = Field(default=3, ge=0, le=10)
+    """Further attempts after a connection error or a server error."""
+    cache_directory: Path | None = None
+    """Where verified copies of objects are kept; None is a private temporary folder."""
+    cache_bytes: int = Field(default=2 * 1024**3, ge=0)
+    """The cache drops its oldest files beyond this."""
+
+    def secret(self) -> str:
+        """The secret key from the setting or its file. Raises ConfigurationError."""
+        value = _secret(self.secret_key, self.secret_key_file, "TIDEMILL_STORE__SECRET_KEY_FILE")
+        if not value:
+            raise ConfigurationError(
+                "no key for the object store: set TIDEMILL_STORE__SECRET_KEY_FILE to a file that holds it"
+            )
+        return value
+
+
+class HttpSettings(Group):
+    """Health checks, and whatever else a service offers over HTTP."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on."""
+    port: int = Field(default=0, ge=0, le=65535)
+    """0 takes a free port."""
+
+
+class DeliverySettings(Group):
+    """How events are taken and given back."""
+
+    lease_seconds: float = Field(default=15.0, gt=0.2, le=3600)
+    """An entry whose holder has not renewed it for this long is taken over."""
+    max_deliveries: int = Field(default=5, ge=1, le=100)
+    """After so many deliveries an entry goes to the dead letters."""
+    block_seconds: float = Field(default=1.0, gt=0, lt=5)
+    """How long a read waits for new entries; below the client's socket time-out of 5 s."""
+
+
+class KeySettings(Group):
+    """Ed25519 keys that sign and verify packages."""
+
+    private_file: Path | None = None
+    """PEM; packaging alone needs it."""
+    public_file: Path | None = None
+    """PEM; validation and serving need it."""
+
+
+class Settings(BaseSettings):
+    """What every service is told. A service adds one group of its own."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="TIDEMILL_",
+        env_nested_delimiter="__",
+        nested_model_default_partial_update=True,
+        use_attribute_docstrings=True,
+        extra="ignore",
+    )
+
+    namespace: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")] = "tidemill"
+    """Separates tenants and tests that share one Redis."""
+    instance: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")] = "1"
+    """This replica's slot; with the service's name it is the consumer name, so it must be unique and stable."""
+    log_level: str = Field(default="INFO", pattern=r"^(DEBUG|INFO|WARNING|ERROR)$")
+    """Least severe level to log."""
+    redis: RedisSettings = RedisSettings()
+    """Group ``TIDEMILL_REDIS__``."""
+    store: StoreSettings = StoreSettings()
+    """Group ``TIDEMILL_STORE__``."""
+    http: HttpSettings = HttpSettings()
+    """Group ``TIDEMILL_HTTP__``."""
+    delivery: DeliverySettings = DeliverySettings()
+    """Group ``TIDEMILL_DELIVERY__``."""
+    keys: KeySettings = KeySettings()
+    """Group ``TIDEMILL_KEYS__``."""
+
+    @model_validator(mode="after")
+    def _no_credentials_in_url(self) -> Self:
+        if "@" in self.redis.url:
+            raise ValueError("redis.url must not carry credentials: use TIDEMILL_REDIS__PASSWORD_FILE")
+        return self

@@ -1,0 +1,219 @@
+"""Object storage on plain S3: put, get, head, list, delete. Everything read by reference is verified first."""
+
+import asyncio
+import hashlib
+import io
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import urllib3
+from minio import Minio
+from minio.error import InvalidResponseError, MinioException, S3Error
+
+from tidemill_contracts.artifacts import ArtifactRef
+from tidemill_contracts.document import Document
+from tidemill_shared.errors import ChecksumMismatch, ObjectMissing, StoreUnavailable
+from tidemill_shared.settings import StoreSettings
+
+T = TypeVar("T")
+DocumentT = TypeVar("DocumentT", bound=Document)
+_CHUNK = 1024 * 1024
+_MISSING = {"NoSuchKey", "NoSuchBucket", "NoSuchObject"}
+
+
+def reference(key: str, data: bytes) -> ArtifactRef:
+    """The reference to ``data`` under ``key``."""
+    return ArtifactRef(key=key, sha256=hashlib.sha256(data).hexdigest(), size=len(data))
+
+
+def file_reference(key: str, path: Path) -> ArtifactRef:
+    """The reference to a file's content under ``key``; reads it once, in bounded memory."""
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return ArtifactRef(key=key, sha256=digest, size=path.stat().st_size)
+
+
+class Store:
+    """The bucket. Methods are coroutines; the client's blocking calls run in threads."""
+
+    def __init__(self, settings: StoreSettings) -> None:
+        self.bucket = settings.bucket
+        self._settings = settings
+        # The client's default is five minutes times five attempts; a service has no such patience.
+        self._pool = urllib3.PoolManager(
+            timeout=urllib3.Timeout(connect=min(3.0, settings.timeout_seconds), read=settings.timeout_seconds),
+            maxsize=16,
+            retries=urllib3.Retry(
+                total=settings.retries, backoff_factor=0.1, status_forcelist=[500, 502, 503, 504], redirect=0
+            ),
+        )
+        self._client = Minio(
+            settings.endpoint,
+            access_key=settings.access_key,
+            secret_key=settings.secret(),
+            secure=settings.secure,
+            region=settings.region,
+            http_client=self._pool,
+        )
+        self._cache: Path | None = settings.cache_directory
+
+    async def _call(self, what: str, call: Callable[[], T]) -> T:
+        try:
+            return await asyncio.to_thread(call)
+        except S3Error as error:
+            if error.code in _MISSING:
+                raise ObjectMissing(f"{what}: no such object") from None
+            raise StoreUnavailable(f"{what}: {error.code}") from error
+        except InvalidResponseError as error:
+            # rclone answers a GET of a missing key with a plain-text 404, which the client cannot read.
+            if "404" in str(error):
+                raise ObjectMissing(f"{what}: no such object") from None
+            raise StoreUnavailable(f"{what}: {type(error).__name__}") from error
+        except (MinioException, urllib3.exceptions.HTTPError, OSError) as error:
+            raise StoreUnavailable(f"{what}: {type(error).__name__}: {error}") from error
+
+    async def start(self) -> None:
+        """Make the bucket when it is missing. Raises StoreUnavailable."""
+
+        def ensure() -> None:
+            if not self._client.bucket_exists(self.bucket):
+                try:
+                    self._client.make_bucket(self.bucket)
+                except S3Error as error:
+                    # Another service may have been quicker.
+                    if error.code not in {"BucketAlreadyOwnedByYou", "BucketAlreadyExists"}:
+                        raise
+
+        await self._call(f"bucket {self.bucket}", ensure)
+
+    async def ping(self) -> None:
+        """Raises StoreUnavailable when the store does not answer or the bucket is gone."""
+        if not await self._call(f"bucket {self.bucket}", lambda: self._client.bucket_exists(self.bucket)):
+            raise StoreUnavailable(f"bucket {self.bucket} does not exist")
+
+    def close(self) -> None:
+        """Drop the connections."""
+        self._pool.clear()
+
+    async def put(self, key: str, data: bytes) -> ArtifactRef:
+        """Write bytes; objects appear whole or not at all."""
+        await self._call(f"put {key}", lambda: self._client.put_object(self.bucket, key, io.BytesIO(data), len(data)))
+        return reference(key, data)
+
+    async def put_file(self, key: str, path: Path) -> ArtifactRef:
+        """Write a file's content."""
+        ref = await asyncio.to_thread(file_reference, key, path)
+        await self._call(f"put {key}", lambda: self._client.fput_object(self.bucket, key, str(path)))
+        return ref
+
+    async def put_document(self, key: str, document: Document) -> ArtifactRef:
+        """Write a document's canonical JSON."""
+        return await self.put(key, document.to_json())
+
+    async def read(self, key: str) -> bytes | None:
+        """An object by key, unverified: for logs and inboxes whose digest nobody knows. None when missing."""
+        try:
+            return await self._call(f"get {key}", lambda: self._read(key))
+        except ObjectMissing:
+            return None
+
+    def _read(self, key: str) -> bytes:
+        response: Any = self._client.get_object(self.bucket, key)
+        try:
+            return bytes(response.read())
+        finally:
+            response.close()
+            response.release_conn()
+
+    async def read_document(self, key: str, document: type[DocumentT]) -> DocumentT | None:
+        """A document by key, unverified. None when missing."""
+        data = await self.read(key)
+        return None if data is None else document.from_json(data)
+
+    async def get(self, ref: ArtifactRef) -> bytes:
+        """An object's bytes. Raises ObjectMissing, or ChecksumMismatch when they are not the ones referred to."""
+        data = await self._call(f"get {ref.key}", lambda: self._read(ref.key))
+        if len(data) != ref.size or hashlib.sha256(data).hexdigest() != ref.sha256:
+            raise ChecksumMismatch(f"{ref.key}: its bytes are not the ones its reference names")
+        return data
+
+    async def document(self, ref: ArtifactRef, document: type[DocumentT]) -> DocumentT:
+        """A document, parsed after its digest was verified."""
+        return document.from_json(await self.get(ref))
+
+    async def get_file(self, ref: ArtifactRef, path: Path) -> Path:
+        """Copy an object to ``path`` in bounded memory; the file appears only when its digest is right."""
+        await self._call(f"get {ref.key}", lambda: self._download(ref, path))
+        return path
+
+    def _download(self, ref: ArtifactRef, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        digest, size = hashlib.sha256(), 0
+        response: Any = self._client.get_object(self.bucket, ref.key)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".part-")
+        temporary = Path(name)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                while chunk := response.read(_CHUNK):
+                    digest.update(chunk)
+                    size += len(chunk)
+                    if size > ref.size:
+                        break
+                    file.write(chunk)
+            if size != ref.size or digest.hexdigest() != ref.sha256:
+                raise ChecksumMismatch(f"{ref.key}: its bytes are not the ones its reference names")
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+            response.close()
+            response.release_conn()
+
+    async def cached(self, ref: ArtifactRef) -> Path:
+        """A verified local copy, named by its digest; kept until the cache is full. Read it, do not change it."""
+        if self._cache is None:
+            self._cache = Path(tempfile.mkdtemp(prefix="tidemill-cache-"))
+        path = self._cache / ref.sha256[:2] / ref.sha256
+        if path.exists() and path.stat().st_size == ref.size:
+            os.utime(path)
+            return path
+        await asyncio.to_thread(self._evict, ref.size)
+        return await self.get_file(ref, path)
+
+    def _evict(self, incoming: int) -> None:
+        assert self._cache is not None  # noqa: S101 - only called by cached()
+        files = sorted((p for p in self._cache.glob("??/*") if p.is_file()), key=lambda p: p.stat().st_mtime)
+        total = sum(p.stat().st_size for p in files) + incoming
+        for path in files:
+            if total <= self._settings.cache_bytes:
+                return
+            total -= path.stat().st_size
+            path.unlink(missing_ok=True)
+
+    async def stat(self, key: str) -> int | None:
+        """An object's size in bytes, or None when it is missing."""
+        try:
+            found = await self._call(f"head {key}", lambda: self._client.stat_object(self.bucket, key))
+        except ObjectMissing:
+            return None
+        return int(found.size or 0)
+
+    async def exists(self, key: str) -> bool:
+        """Whether there is such an object."""
+        return await self.stat(key) is not None
+
+    async def list(self, prefix: str) -> list[str]:
+        """Keys that start with ``prefix``, sorted."""
+
+        def keys() -> list[str]:
+            found = self._client.list_objects(self.bucket, prefix=prefix, recursive=True)
+            # rclone leaves these behind when it is killed in the middle of a put.
+            return sorted(o.object_name for o in found if o.object_name and ".rclone_temp_put_" not in o.object_name)
+
+        return await self._call(f"list {prefix}", keys)
+
+    async def delete(self, key: str) -> None:
+        """Remove an object; missing ones are fine."""
+        await self._call(f"delete {key}", lambda: self._client.remove_object(self.bucket, key))
