@@ -1,0 +1,195 @@
+"""The service runner: one way to start, to be watched, to drain and to end."""
+
+import asyncio
+import signal
+import sys
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import NoReturn, TypeVar
+
+from pydantic import ValidationError
+from redis.exceptions import RedisError
+from starlette.routing import BaseRoute
+
+from tidemill_contracts.events import PipelineDeclared
+from tidemill_shared import log as logs
+from tidemill_shared import telemetry
+from tidemill_shared.bus import Bus
+from tidemill_shared.errors import ConfigurationError, StoreUnavailable
+from tidemill_shared.health import build_server
+from tidemill_shared.pipelines import Pipelines
+from tidemill_shared.settings import Settings
+from tidemill_shared.store import Store
+
+log = logs.logger(__name__)
+SettingsT = TypeVar("SettingsT", bound=Settings)
+Hook = Callable[[], Awaitable[None]]
+_START_SECONDS = 60.0
+"""How long a service waits for Redis and the store before it gives up and lets its supervisor try again."""
+
+
+class Service:
+    """A composition root's result: everything is wired, nothing is connected yet."""
+
+    def __init__(self, name: str, settings: Settings) -> None:
+        self.name = name
+        self.settings = settings
+        self.store = Store(settings.store)
+        self.bus = Bus(
+            name,
+            settings.redis,
+            namespace=settings.namespace,
+            instance=settings.instance,
+            delivery=settings.delivery,
+        )
+        self.pipelines = Pipelines(self.store)
+        self.bus.tail(PipelineDeclared, self.pipelines.on_pipeline_declared)
+        self._starts: list[Hook] = []
+        self._stops: list[Hook] = []
+        self._loops: list[Hook] = []
+        self._routes: list[BaseRoute] = []
+        self._conditions: list[Callable[[], bool]] = []
+        self._tasks: list[asyncio.Task[None]] = []
+        self._consuming = False
+        self.port: int | None = None
+
+    def on_start(self, hook: Hook) -> None:
+        """Run once Redis and the store are reachable, before any event is taken."""
+        self._starts.append(hook)
+
+    def on_stop(self, hook: Hook) -> None:
+        """Run after the last event."""
+        self._stops.append(hook)
+
+    def task(self, loop: Hook) -> None:
+        """Run in the background; its end is the service's end."""
+        self._loops.append(loop)
+
+    def mount(self, routes: Sequence[BaseRoute]) -> None:
+        """Serve more than the health checks over HTTP."""
+        self._routes += routes
+
+    def ready_when(self, condition: Callable[[], bool]) -> None:
+        """A further condition of ``/readyz``."""
+        self._conditions.append(condition)
+
+    async def run(self, stop: asyncio.Event) -> int:
+        """Run until ``stop`` is set (returns 0) or something has died (returns 1)."""
+        http = build_server(
+            self.name, self.settings.http.host, self.settings.http.port, self._probe, self._routes
+        )
+        serving = asyncio.create_task(http.serve(), name="http")
+        try:
+            await self._start()
+            while not http.started and not serving.done():
+                await asyncio.sleep(0.01)
+            if http.started:
+                self.port = http.servers[0].sockets[0].getsockname()[1]
+            log.info("ready", port=self.port)
+            return await self._watch(stop, serving)
+        finally:
+            await self._end()
+            http.should_exit = True
+            await asyncio.gather(serving, return_exceptions=True)
+
+    async def _start(self) -> None:
+        deadline = time.monotonic() + _START_SECONDS
+        pause = 0.1
+        while True:
+            try:
+                await self.store.start()
+                await self.bus.connect()
+                break
+            except (StoreUnavailable, RedisError) as error:
+                if time.monotonic() > deadline:
+                    raise
+                log.warning("waiting for Redis and the object store", why=str(error))
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, 2.0)
+        await self.pipelines.load()
+        if self.bus.lane:
+            self.pipelines.on_change(self.bus.lane.add)
+            for name in self.pipelines.names():
+                await self.bus.lane.add(name)
+        for hook in self._starts:
+            await hook()
+        await self.bus.start()
+        self._tasks = [asyncio.create_task(_forever(loop)) for loop in self._loops]
+        self._consuming = True
+
+    async def _watch(self, stop: asyncio.Event, serving: "asyncio.Task[None]") -> int:
+        while not stop.is_set():
+            problem = self._failed(serving)
+            if problem:
+                log.error("stopping: a part of the service has died", what=problem)
+                return 1
+            try:
+                await asyncio.wait_for(stop.wait(), timeout=0.5)
+            except TimeoutError:
+                continue
+        log.info("draining")
+        return 0
+
+    def _failed(self, serving: "asyncio.Task[None]") -> str | None:
+        for task in (*self._tasks, serving):
+            if task.done():
+                error = None if task.cancelled() else task.exception()
+                return f"{task.get_name()}: {error!r}"
+        return self.bus.failed()
+
+    async def _probe(self) -> str | None:
+        if not self._consuming:
+            return "starting"
+        problem = self.bus.failed()
+        if problem:
+            return problem
+        try:
+            await self.bus.redis.ping()
+            await self.store.ping()
+        except (RedisError, StoreUnavailable) as error:
+            return str(error)
+        return None if all(condition() for condition in self._conditions) else "not warmed up"
+
+    async def _end(self) -> None:
+        self._consuming = False
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.bus.stop()
+        for hook in reversed(self._stops):
+            await hook()
+        self.store.close()
+
+
+async def _forever(loop: Hook) -> None:
+    await loop()
+    raise RuntimeError("a background loop has ended")
+
+
+async def _main(service: Service) -> int:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    return await service.run(stop)
+
+
+def run(build: Callable[[SettingsT], Service], settings_type: type[SettingsT]) -> NoReturn:
+    """The body of every service's ``main``: settings, wiring, loop, exit code (0 only when asked to stop)."""
+    logs.configure(build.__module__)
+    try:
+        settings = settings_type()
+        service = build(settings)
+    except (ConfigurationError, ValidationError) as error:
+        log.error("cannot start: a setting is wrong", why=str(error))
+        sys.exit(2)
+    logs.configure(service.name, settings.log_level)
+    telemetry.configure(service.name, settings.instance)
+    try:
+        code = asyncio.run(_main(service))
+    except (StoreUnavailable, RedisError, ConfigurationError) as error:
+        log.error("cannot start", why=str(error))
+        code = 1
+    finally:
+        telemetry.flush()
+    sys.exit(code)

@@ -1,0 +1,122 @@
+"""What a test needs of the platform: settings, a running service, events published and awaited."""
+
+import asyncio
+import contextlib
+import secrets
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+from pydantic import SecretStr
+
+from tidemill_contracts.envelope import FIELD, Event
+from tidemill_contracts.events import PipelineDeclared
+from tidemill_contracts.pipeline import DeclaredPipeline, PipelineSpec
+from tidemill_contracts.registry import parse_as
+from tidemill_contracts.streams import stream_key
+from tidemill_shared.bus import Bus
+from tidemill_shared.pipelines import store_pipeline
+from tidemill_shared.service import Service
+from tidemill_shared.settings import DeliverySettings, KeySettings, RedisSettings, Settings, StoreSettings
+from tidemill_shared.store import Store
+from tidemill_shared.testing.servers import Servers
+
+EventT = TypeVar("EventT", bound=Event[Any])
+SettingsT = TypeVar("SettingsT", bound=Settings)
+
+
+class Platform:
+    """One test's corner of the real servers."""
+
+    def __init__(self, servers: Servers, keys: tuple[Path, Path], directory: Path) -> None:
+        self.namespace = f"test-{secrets.token_hex(6)}"
+        self.servers = servers
+        self.directory = directory
+        self._redis = RedisSettings(url=servers.redis_url, password=SecretStr(servers.redis_password))
+        self._store = StoreSettings(
+            endpoint=f"127.0.0.1:{servers.store_port}",
+            bucket=self.namespace,
+            access_key=servers.access_key,
+            secret_key=SecretStr(servers.secret_key),
+            cache_directory=directory / "cache",
+        )
+        self._keys = KeySettings(private_file=keys[0], public_file=keys[1])
+        self.store = Store(self._store)
+        self.bus = Bus("test", self._redis, namespace=self.namespace)
+        self.redis = self.bus.redis
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def open(cls, servers: Servers, keys: tuple[Path, Path], directory: Path) -> AsyncIterator[Self]:
+        """Make the bucket; drop the namespace's keys at the end."""
+        platform = cls(servers, keys, directory)
+        await platform.store.start()
+        try:
+            yield platform
+        finally:
+            for pattern in (f"{{{platform.namespace}}}*", f"{{{platform.namespace}:*"):
+                async for key in platform.redis.scan_iter(match=pattern, count=1000):
+                    await platform.redis.delete(key)
+            await platform.redis.aclose()
+            platform.store.close()
+
+    def settings(self, kind: type[SettingsT], **overrides: Any) -> SettingsT:
+        """Settings of a service for this corner, with short leases so that tests need not wait long."""
+        values: dict[str, Any] = {
+            "namespace": self.namespace,
+            "redis": self._redis,
+            "store": self._store,
+            "keys": self._keys,
+            "delivery": DeliverySettings(lease_seconds=2.0, block_seconds=0.2),
+        }
+        return kind(**(values | overrides))
+
+    @contextlib.asynccontextmanager
+    async def running(self, service: Service) -> AsyncIterator[Service]:
+        """Run a built service until the block ends; fails when the service failed."""
+        stop = asyncio.Event()
+        task = asyncio.create_task(service.run(stop))
+        try:
+            while await service._probe() is not None:
+                if task.done():
+                    raise AssertionError(f"{service.name} ended while starting: {task.exception()!r}")
+                await asyncio.sleep(0.01)
+            yield service
+        finally:
+            stop.set()
+            code = await task
+        assert code == 0, f"{service.name} ended with code {code}"  # noqa: S101 - a test's own check
+
+    async def declare(self, spec: PipelineSpec) -> DeclaredPipeline:
+        """Store a pipeline and announce it."""
+        declared = await store_pipeline(self.store, spec)
+        await self.publish(PipelineDeclared.root(declared, subject=spec.name, source="urn:test"))
+        return declared
+
+    async def publish(self, *events: Event[Any]) -> None:
+        """Add events to their streams."""
+        await self.bus.publish(*events)
+
+    async def events(self, kind: type[EventT], pipeline: str | None = None) -> list[EventT]:
+        """Every event of a kind so far, oldest first; data-plane kinds need the pipeline."""
+        stream = stream_key(self.namespace, kind.type_name(), pipeline if kind.plane == "data" else None)
+        found = [parse_as(kind, fields[FIELD.encode()]) for _, fields in await self.redis.xrange(stream)]
+        return [e for e in found if pipeline is None or e.pipeline == pipeline]
+
+    async def wait_for(
+        self,
+        kind: type[EventT],
+        where: Callable[[EventT], bool] = lambda _: True,
+        *,
+        pipeline: str | None = None,
+        timeout: float = 20.0,  # noqa: ASYNC109 - a deadline for polling
+    ) -> EventT:
+        """The first event of a kind that fits, waiting for it up to ``timeout`` seconds."""
+        deadline = asyncio.get_running_loop().time() + timeout
+        while True:
+            for event in await self.events(kind, pipeline):
+                if where(event):
+                    return event
+            if asyncio.get_running_loop().time() > deadline:
+                raise AssertionError(f"no fitting {kind.type_name()} within {timeout} s")
+            await asyncio.sleep(0.02)

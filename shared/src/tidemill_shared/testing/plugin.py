@@ -1,0 +1,40 @@
+"""The pytest plugin: fixtures ``servers`` (session) and ``platform`` (function)."""
+
+import os
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from tidemill_shared.signing import generate_keys
+from tidemill_shared.testing.platform import Platform
+from tidemill_shared.testing.servers import Servers, container_servers, local_servers
+
+
+@pytest.fixture(scope="session")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+    """A real Redis and a real S3 server for the whole session."""
+    with ExitStack() as stack:
+        if os.environ.get("TIDEMILL_TEST_SERVERS") == "containers":
+            yield stack.enter_context(container_servers())
+        else:
+            yield stack.enter_context(local_servers(tmp_path_factory.mktemp("servers")))
+
+
+@pytest.fixture(scope="session")
+def signing_keys(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Files of a fresh key pair: private, public."""
+    directory = tmp_path_factory.mktemp("keys")
+    private, public = directory / "private.pem", directory / "public.pem"
+    for path, data in zip((private, public), generate_keys(), strict=True):
+        path.write_bytes(data)
+    return private, public
+
+
+@pytest_asyncio.fixture
+async def platform(servers: Servers, signing_keys: tuple[Path, Path], tmp_path: Path) -> AsyncIterator[Platform]:
+    """A namespace and a bucket of this test's own on the real servers."""
+    async with Platform.open(servers, signing_keys, tmp_path) as opened:
+        yield opened

@@ -1,0 +1,47 @@
+import hashlib
+from pathlib import Path
+
+import pytest
+from tidemill_contracts.artifacts import ArtifactRef, promotions_prefix
+from tidemill_contracts.prediction import ObservedLabel
+from tidemill_shared.append_log import AppendLog
+from tidemill_shared.errors import ChecksumMismatch, ObjectMissing, Poison
+from tidemill_shared.testing.platform import Platform
+
+
+async def test_what_is_put_is_got_and_verified(platform: Platform, tmp_path: Path) -> None:
+    store = platform.store
+    ref = await store.put("raw/demo/a.bin", b"hello")
+    assert await store.get(ref) == b"hello"
+    assert (await store.get_file(ref, tmp_path / "copy")).read_bytes() == b"hello"
+    wrong = ArtifactRef(key=ref.key, sha256=hashlib.sha256(b"other").hexdigest(), size=5)
+    for read in (store.get(wrong), store.get_file(wrong, tmp_path / "wrong"), store.cached(wrong)):
+        with pytest.raises(ChecksumMismatch):
+            await read
+    assert not (tmp_path / "wrong").exists()
+    cached = await store.cached(ref)
+    assert cached.read_bytes() == b"hello"
+    assert await store.cached(ref) == cached
+
+
+async def test_missing_objects_are_told_apart_from_outages(platform: Platform) -> None:
+    missing = ArtifactRef(key="raw/none", sha256="0" * 64, size=1)
+    assert await platform.store.read("raw/none") is None
+    assert await platform.store.stat("raw/none") is None
+    with pytest.raises(ObjectMissing):
+        await platform.store.get(missing)
+    await platform.store.delete("raw/none")
+
+
+async def test_an_append_log_knows_its_last_entry(platform: Platform) -> None:
+    log = AppendLog(platform.store, promotions_prefix("demo"), ObservedLabel)
+    assert await log.last() is None
+    for number in (1, 2):
+        await log.append(number, ObservedLabel(prediction_id=f"p{number}", label=number))
+    other = AppendLog(platform.store, promotions_prefix("demo"), ObservedLabel)
+    await other.append(3, ObservedLabel(prediction_id="p3", label=3))
+    last = await log.last()
+    assert last is not None and last[0] == 3 and last[1].prediction_id == "p3"
+    assert [n for n, _ in await log.entries()] == [1, 2, 3]
+    with pytest.raises(Poison):
+        await log.append(3, ObservedLabel(prediction_id="p", label=0))
