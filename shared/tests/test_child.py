@@ -1,28 +1,9 @@
 import asyncio
-import os
-import signal
-import time
 
 import pytest
 from tidemill_shared.child import Child
 from tidemill_shared.errors import ChildDied
-
-
-def add(a: int, b: int, progress) -> int:
-    progress("adding")
-    return a + b
-
-
-def fail(progress) -> None:
-    raise ValueError("no")
-
-
-def die(progress) -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def hang(progress) -> None:
-    time.sleep(60)
+from tidemill_shared.testing.work import add, die, fail, hang
 
 
 async def test_results_progress_errors_and_deaths() -> None:

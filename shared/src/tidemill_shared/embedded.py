@@ -118,9 +118,7 @@ def store_server(directory: Path, port: int, access_key: str, secret_key: str) -
         "",
         "--vfs-cache-mode",
         "off",
-        # Listings must show what another request has just written.
-        "--dir-cache-time",
-        "0s",
+        # Not --dir-cache-time 0s: rclone 1.75 then spins and answers nothing. Its own writes it always sees.
         "--log-level",
         "NOTICE",
         str(directory),

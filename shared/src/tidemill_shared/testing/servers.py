@@ -73,7 +73,7 @@ def container_servers() -> Iterator[Servers]:
         DockerContainer(os.environ.get("TIDEMILL_STORE_IMAGE", "rclone/rclone:1.75"))
         .with_exposed_ports(9000)
         .with_env("RCLONE_AUTH_KEY", f'"{servers.access_key},{servers.secret_key}"')
-        .with_command("serve s3 --addr 0.0.0.0:9000 --dir-cache-time 0s /data")
+        .with_command("serve s3 --addr 0.0.0.0:9000 /data")
     )
     with redis, store:
         ports = int(redis.get_exposed_port(6379)), int(store.get_exposed_port(9000))

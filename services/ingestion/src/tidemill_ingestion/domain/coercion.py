@@ -118,9 +118,11 @@ def _parsed(text: Texts) -> Numbers:
         array, unparsable, booleans = _parsed_one_by_one(text.values)
         changes["unparsable_number"] = unparsable
         changes["boolean_to_number"] = booleans
-    spelled = np.isnan(array) & pc.equal(pc.utf8_lower(text.values), "nan").to_numpy(zero_copy_only=False).astype(bool)
     array, not_finite = _bounded(array)
-    return Numbers(array, not_finite | spelled, present, unparsable, +changes)
+    if np.isnan(array).sum() - not_finite.sum() > text.values.null_count + unparsable:
+        spelled = pc.match_substring_regex(text.values, r"^[+-]?nan$", ignore_case=True)
+        not_finite |= pc.fill_null(spelled, False).to_numpy(zero_copy_only=False)
+    return Numbers(array, not_finite, present, unparsable, +changes)
 
 
 def _parsed_one_by_one(text: pa.Array) -> tuple[Floats, int, int]:

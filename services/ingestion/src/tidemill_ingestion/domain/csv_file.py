@@ -34,9 +34,7 @@ def read_csv(path: Path) -> pa.Table:
         table = pacsv.read_csv(
             path,
             # One thread: the reader numbers its rows only then.
-            read_options=pacsv.ReadOptions(
-                column_names=names, skip_rows=1, use_threads=False, block_size=_BLOCK_BYTES
-            ),
+            read_options=pacsv.ReadOptions(column_names=names, skip_rows=1, use_threads=False, block_size=_BLOCK_BYTES),
             parse_options=pacsv.ParseOptions(
                 delimiter=delimiter, newlines_in_values=True, invalid_row_handler=on_ragged
             ),

@@ -57,8 +57,10 @@ def _row(number: int, line: bytes) -> dict[str, Any]:
 def _column(values: list[Any]) -> pa.Array:
     types = {type(value) for value in values} - {type(None)}
     if types <= {int, float} and types:
-        return pa.array([None if v is None else float(v) for v in values], pa.float64()) if float in types else (
-            _integers(values)
+        return (
+            pa.array([None if v is None else float(v) for v in values], pa.float64())
+            if float in types
+            else (_integers(values))
         )
     if types == {bool}:
         return pa.array(values, pa.bool_())

@@ -48,6 +48,4 @@ def _check(written: int, packed: int, limits: Limits) -> None:
     if written > limits.unpacked_bytes:
         raise Refused("too_large", f"The file unpacks to more than {limits.unpacked_bytes} bytes: split it.")
     if written > _RATIO_FROM and written > packed * limits.unpacked_ratio:
-        raise Refused(
-            "too_large", f"The file unpacks to more than {limits.unpacked_ratio:g} times its size: split it."
-        )
+        raise Refused("too_large", f"The file unpacks to more than {limits.unpacked_ratio:g} times its size: split it.")
