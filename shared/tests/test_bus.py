@@ -3,6 +3,7 @@ import contextlib
 from datetime import UTC, datetime
 
 import pytest
+
 from tidemill_contracts.envelope import FIELD, child_id
 from tidemill_contracts.events import (
     EventDeadLettered,

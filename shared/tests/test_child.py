@@ -1,6 +1,7 @@
 import asyncio
 
 import pytest
+
 from tidemill_shared.child import Child
 from tidemill_shared.errors import ChildDied
 from tidemill_shared.testing.work import add, die, fail, hang

@@ -2,6 +2,7 @@ import hashlib
 from pathlib import Path
 
 import pytest
+
 from tidemill_contracts.artifacts import ArtifactRef, promotions_prefix
 from tidemill_contracts.prediction import ObservedLabel
 from tidemill_shared.append_log import AppendLog

@@ -10,9 +10,7 @@ from tidemill_contracts.names import RESERVED_PREFIX, Name, Version
 
 Task = Literal["classification", "regression"]
 Kind = Literal["numeric", "categorical"]
-Metric = Literal[
-    "accuracy", "precision", "recall", "f1", "roc_auc", "log_loss", "brier", "mae", "rmse", "r2"
-]
+Metric = Literal["accuracy", "precision", "recall", "f1", "roc_auc", "log_loss", "brier", "mae", "rmse", "r2"]
 LOWER_IS_BETTER: frozenset[str] = frozenset({"log_loss", "brier", "mae", "rmse"})
 CLASSIFICATION_METRICS: frozenset[str] = frozenset(
     {"accuracy", "precision", "recall", "f1", "roc_auc", "log_loss", "brier"}

@@ -30,6 +30,7 @@ from tidemill_shared.errors import LeaseLost, Poison, Retryable, StaleState
 from tidemill_shared.lanes import Lanes, OnBatch, OnStale
 from tidemill_shared.log import logger
 from tidemill_shared.settings import DeliverySettings, RedisSettings
+from tidemill_shared.tasks import end
 from tidemill_shared.wire import CloudEventsFormat
 
 log = logger(__name__)
@@ -50,7 +51,7 @@ def redis_url(settings: RedisSettings) -> str:
     return urlunsplit(parts._replace(netloc=credentials + parts.netloc))
 
 
-def connect(settings: RedisSettings, *, timeout_seconds: float = 5.0) -> "Redis[bytes]":
+def connect(settings: RedisSettings, *, timeout_seconds: float = 5.0) -> Redis:
     """A client that does not retry blindly: a write whose answer was lost must only be repeated with the same id."""
     return Redis.from_url(
         redis_url(settings), retry=Retry(NoBackoff(), 0), socket_timeout=timeout_seconds, socket_connect_timeout=3.0
@@ -102,7 +103,7 @@ class Bus:
         self.delivery = delivery or DeliverySettings()
         self.redis = connect(redis)
         self.mailbox = Mailbox(self.redis, namespace, group, self.consumer, self.delivery.lease_seconds)
-        self.broker = RedisBroker(redis_url(redis), message_format=CloudEventsFormat, logger=None)
+        self.broker = RedisBroker(redis_url(redis), message_format=CloudEventsFormat)
         self.subscriptions: list[Subscription] = []
         self.lane: Lanes | None = None
         self._tails: list[tuple[type[Event[Any]], Callback[Any], str]] = []
@@ -166,9 +167,7 @@ class Bus:
 
     async def stop(self) -> None:
         """Stop taking events, let running handlers finish, close the connections."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end(self._tasks)
         await self.broker.stop()
         await self.redis.aclose()
 
@@ -220,9 +219,7 @@ class Bus:
     def lock(self, name: str, *, patience_seconds: float = 30.0) -> AbstractAsyncContextManager[None]:
         """Hold a lease by name. Raises Retryable when it cannot be had in time, LeaseLost when it was lost."""
         key = state_key(self.namespace, "lock", name)
-        return lock.hold(
-            self.redis, key, lease_seconds=self.delivery.lease_seconds, patience_seconds=patience_seconds
-        )
+        return lock.hold(self.redis, key, lease_seconds=self.delivery.lease_seconds, patience_seconds=patience_seconds)
 
     # -- consuming -------------------------------------------------------------------------------------------------
 
@@ -291,7 +288,7 @@ class Bus:
     # -- following -------------------------------------------------------------------------------------------------
 
     async def _end_of(self, stream: str) -> str:
-        newest = await self.redis.xrevrange(stream, count=1)
+        newest: Any = await self.redis.xrevrange(stream, count=1)
         return str(newest[0][0].decode()) if newest else "0"
 
     async def _follow(self, event: type[Event[Any]], callback: Callback[Any], last: str) -> None:

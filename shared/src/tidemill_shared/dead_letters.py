@@ -1,6 +1,7 @@
 """Dead letters: list, show, replay, drop."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from redis.asyncio import Redis
 
@@ -29,7 +30,7 @@ class Buried:
 class DeadLetters:
     """The namespace's dead letters, oldest first."""
 
-    def __init__(self, redis: "Redis[bytes]", namespace: str) -> None:
+    def __init__(self, redis: Redis, namespace: str) -> None:
         self._redis = redis
         self._key = dead_letter_key(namespace)
 
@@ -39,11 +40,12 @@ class DeadLetters:
 
     async def list(self, count: int = 100) -> list[Buried]:
         """The oldest ``count``."""
-        return [self._read(i, fields) for i, fields in await self._redis.xrange(self._key, count=count)]
+        found: Any = await self._redis.xrange(self._key, count=count)
+        return [self._read(i, fields) for i, fields in found]
 
     async def get(self, letter_id: str) -> Buried | None:
         """One by its id."""
-        found = await self._redis.xrange(self._key, letter_id, letter_id)
+        found: Any = await self._redis.xrange(self._key, letter_id, letter_id)
         return self._read(*found[0]) if found else None
 
     async def replay(self, letter_id: str) -> bool:

@@ -59,7 +59,7 @@ class Completion:
 class Mailbox:
     """A consumer's side of its group: completion, lease, dead letters."""
 
-    def __init__(self, redis: "Redis[bytes]", namespace: str, group: str, consumer: str, lease_seconds: float) -> None:
+    def __init__(self, redis: Redis, namespace: str, group: str, consumer: str, lease_seconds: float) -> None:
         self.redis = redis
         self.namespace = namespace
         self.group = group
@@ -130,7 +130,7 @@ class Mailbox:
                 group=self.group,
                 stream=delivery.stream,
                 entry=delivery.entry,
-                reason=code if code in _LETTER_REASONS else "poison",  # type: ignore[arg-type]
+                reason=code if code in _LETTER_REASONS else "poison",
                 message=(message if code in _LETTER_REASONS else f"{code}: {message}")[:2000],
                 deliveries=delivery.deliveries,
                 event_id=event_id,
@@ -205,7 +205,7 @@ class Mailbox:
             if entry["time_since_delivered"] < wait_ms:
                 continue
             entry_id = entry["message_id"].decode()
-            claimed = await self.redis.xclaim(stream, self.group, self.consumer, wait_ms, [entry_id])
+            claimed: Any = await self.redis.xclaim(stream, self.group, self.consumer, wait_ms, [entry_id])
             for claimed_id, fields in claimed:
                 if not fields:  # the entry was deleted under its group: nothing is left to handle
                     await self.redis.xack(stream, self.group, claimed_id)

@@ -145,9 +145,7 @@ class Lanes:
                     await self._handle(pipeline, fresh)
 
     async def _give_up(self, tired: list[Delivery]) -> None:
-        log.error(
-            "entries given up", pipeline=subject_of(tired[0].stream, self._mailbox.namespace), entries=len(tired)
-        )
+        log.error("entries given up", pipeline=subject_of(tired[0].stream, self._mailbox.namespace), entries=len(tired))
         dead = [(d, "deliveries", f"given up after {d.deliveries - 1} deliveries") for d in tired]
         try:
             await self._mailbox.complete(Completion(dead=dead))

@@ -17,7 +17,7 @@ _EXTEND = Script(EXTEND)
 
 
 @contextlib.asynccontextmanager
-async def hold(redis: "Redis[bytes]", key: str, *, lease_seconds: float, patience_seconds: float) -> AsyncIterator[None]:
+async def hold(redis: Redis, key: str, *, lease_seconds: float, patience_seconds: float) -> AsyncIterator[None]:
     """Hold ``key`` while the body runs; a lost lease cancels the body and raises LeaseLost.
 
     Raises Retryable when somebody else holds it for longer than ``patience_seconds``.

@@ -24,11 +24,11 @@ class Script:
         """A script that lies beside this module."""
         return cls(files("tidemill_shared").joinpath(name).read_text())
 
-    async def load(self, redis: "Redis[bytes]") -> None:
+    async def load(self, redis: Redis) -> None:
         """Load it, so that calls by digest find it."""
         await redis.script_load(self._source)
 
-    async def __call__(self, redis: "Redis[bytes]", keys: Sequence[str], args: Sequence[Any]) -> Any:
+    async def __call__(self, redis: Redis, keys: Sequence[str], args: Sequence[Any]) -> Any:
         """Run it atomically."""
         try:
             return await redis.evalsha(self._sha, len(keys), *keys, *args)

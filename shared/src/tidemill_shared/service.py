@@ -20,6 +20,7 @@ from tidemill_shared.health import build_server
 from tidemill_shared.pipelines import Pipelines
 from tidemill_shared.settings import Settings
 from tidemill_shared.store import Store
+from tidemill_shared.tasks import end
 
 log = logs.logger(__name__)
 SettingsT = TypeVar("SettingsT", bound=Settings)
@@ -75,13 +76,11 @@ class Service:
 
     async def run(self, stop: asyncio.Event) -> int:
         """Run until ``stop`` is set (returns 0) or something has died (returns 1)."""
-        http = build_server(
-            self.name, self.settings.http.host, self.settings.http.port, self._probe, self._routes
-        )
+        http = build_server(self.name, self.settings.http.host, self.settings.http.port, self._probe, self._routes)
         serving = asyncio.create_task(http.serve(), name="http")
         try:
             await self._start()
-            while not http.started and not serving.done():
+            while not http.started and not serving.done():  # noqa: ASYNC110 - uvicorn has no event to wait for
                 await asyncio.sleep(0.01)
             if http.started:
                 self.port = http.servers[0].sockets[0].getsockname()[1]
@@ -152,9 +151,7 @@ class Service:
 
     async def _end(self) -> None:
         self._consuming = False
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end(self._tasks)
         await self.bus.stop()
         for hook in reversed(self._stops):
             await hook()

@@ -1,4 +1,4 @@
-"""Settings from the environment: ``TIDEMILL_<FIELD>`` and ``TIDEMILL_<GROUP>__<FIELD>``; secrets may come from files."""
+"""Settings from the environment: ``TIDEMILL_<FIELD>``, ``TIDEMILL_<GROUP>__<FIELD>``; secrets may come from files."""
 
 from pathlib import Path
 from typing import Annotated, Self

@@ -71,7 +71,9 @@ def configure(service: str, instance: str) -> None:
     tracing = TracerProvider(resource=resource)
     tracing.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
     trace.set_tracer_provider(tracing)
-    metrics.set_meter_provider(MeterProvider(resource, [PeriodicExportingMetricReader(OTLPMetricExporter())]))
+    metrics.set_meter_provider(
+        MeterProvider(metric_readers=[PeriodicExportingMetricReader(OTLPMetricExporter())], resource=resource)
+    )
 
 
 def flush() -> None:

@@ -100,7 +100,8 @@ class Platform:
     async def events(self, kind: type[EventT], pipeline: str | None = None) -> list[EventT]:
         """Every event of a kind so far, oldest first; data-plane kinds need the pipeline."""
         stream = stream_key(self.namespace, kind.type_name(), pipeline if kind.plane == "data" else None)
-        found = [parse_as(kind, fields[FIELD.encode()]) for _, fields in await self.redis.xrange(stream)]
+        entries: Any = await self.redis.xrange(stream)
+        found = [parse_as(kind, fields[FIELD.encode()]) for _, fields in entries]
         return [e for e in found if pipeline is None or e.pipeline == pipeline]
 
     async def wait_for(
