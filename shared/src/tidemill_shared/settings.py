@@ -52,6 +52,8 @@ class StoreSettings(Group):
     """The one bucket everything lies in; made at start when it is missing."""
     access_key: str = "tidemill-access"
     """Access key id; at least 8 characters for the embedded server."""
+    access_key_file: Path | None = None
+    """A file that holds the access key id; wins over the setting."""
     secret_key: SecretStr | None = None
     """Prefer the file."""
     secret_key_file: Path | None = None
@@ -68,6 +70,10 @@ class StoreSettings(Group):
     """Where verified copies of objects are kept; None is a private temporary folder."""
     cache_bytes: int = Field(default=2 * 1024**3, ge=0)
     """The cache drops its oldest files beyond this."""
+
+    def key(self) -> str:
+        """The access key id from its file or the setting. Raises ConfigurationError."""
+        return _secret(None, self.access_key_file, "TIDEMILL_STORE__ACCESS_KEY_FILE") or self.access_key
 
     def secret(self) -> str:
         """The secret key from the setting or its file. Raises ConfigurationError."""

@@ -52,7 +52,7 @@ class Store:
         )
         self._client = Minio(
             settings.endpoint,
-            access_key=settings.access_key,
+            access_key=settings.key(),
             secret_key=settings.secret(),
             secure=settings.secure,
             region=settings.region,
