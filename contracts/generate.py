@@ -21,9 +21,7 @@ def generated(root: Path) -> dict[PurePosixPath, str]:
     files |= _page(root, PurePosixPath("contracts/README.md"), {"events": tables.all_events()})
     for service in services:
         page = PurePosixPath("services") / service / "README.md"
-        files |= _page(
-            root, page, {"events": tables.events_of(service), "settings": tables.settings_of(root, service)}
-        )
+        files |= _page(root, page, {"events": tables.events_of(service), "settings": tables.settings_of(root, service)})
     return files
 
 

@@ -22,7 +22,7 @@ Operation = dict[str, Any]
 
 def file(version: str) -> str:
     """The document's text; the same bytes every time, and no Redis is asked."""
-    broker = RedisBroker("redis://localhost:6379", logger=None)
+    broker = RedisBroker("redis://localhost:6379")
     for cls in EVENTS.values():
         for participant in cls.publishers:
             broker.publisher(

@@ -71,7 +71,10 @@ def environment(root: Path, services: Iterable[str]) -> dict[PurePosixPath, str]
 def _section(title: str, variables: list[Variable]) -> str:
     lines = [f"# --- {title}"]
     for variable in variables:
-        lines += [f"# {' '.join(filter(None, (variable.meaning, _range(variable))))}", f"#{variable.name}={variable.default}"]
+        lines += [
+            f"# {' '.join(filter(None, (variable.meaning, _range(variable))))}",
+            f"#{variable.name}={variable.default}",
+        ]
     return "\n".join(lines) + "\n"
 
 
@@ -86,4 +89,6 @@ def _stream(type_: str) -> str:
 
 def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
     lines = [head, tuple("---" for _ in head), *rows]
-    return "\n".join("| " + " | ".join(" ".join(cell.split()).replace("|", r"\|") for cell in row) + " |" for row in lines)
+    return "\n".join(
+        "| " + " | ".join(" ".join(cell.split()).replace("|", r"\|") for cell in row) + " |" for row in lines
+    )

@@ -3,7 +3,7 @@
 from datetime import datetime
 from pathlib import PurePosixPath
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from tidemill_contracts.document import Document
 from tidemill_contracts.names import Digest
@@ -15,6 +15,13 @@ class ArtifactRef(Document):
     key: str = Field(min_length=1, max_length=1024, pattern=r"^[A-Za-z0-9][A-Za-z0-9._=:/-]*$")
     sha256: Digest
     size: int = Field(ge=0)
+
+    @field_validator("key")
+    @classmethod
+    def _inside(cls, key: str) -> str:
+        if any(part in ("", ".", "..") for part in key.split("/")):
+            raise ValueError("a key has no empty, `.` or `..` parts")
+        return key
 
     @property
     def name(self) -> str:

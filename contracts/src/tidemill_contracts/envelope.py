@@ -12,7 +12,7 @@ from uuid import NAMESPACE_URL, UUID, uuid4, uuid5
 from pydantic import BaseModel, ConfigDict, Field
 
 from tidemill_contracts.document import Document
-from tidemill_contracts.names import EventId
+from tidemill_contracts.names import EventId, Moment
 from tidemill_contracts.streams import stream_key
 
 FIELD = "__data__"
@@ -55,7 +55,7 @@ class Event(BaseModel, Generic[PayloadT]):
     type: str
     source: str = Field(min_length=1, max_length=256)
     subject: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}(/[0-9a-zA-Z._-]{1,128})?$")
-    time: datetime
+    time: Moment
     datacontenttype: Literal["application/json"] = "application/json"
     correlationid: str | None = Field(default=None, max_length=128)
     causationid: str | None = Field(default=None, max_length=128)

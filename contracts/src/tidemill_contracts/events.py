@@ -14,6 +14,7 @@ from tidemill_contracts.drift import (
 from tidemill_contracts.envelope import Event
 from tidemill_contracts.model import (
     FailedTraining,
+    GrantedTraining,
     RequestedTraining,
     SuppressedRetrain,
     TrainedModel,
@@ -81,6 +82,14 @@ class TrainingRequested(Event[RequestedTraining]):
     type: Literal["training.requested.v1"] = "training.requested.v1"
 
 
+class TrainingGranted(Event[GrantedTraining]):
+    """The governor let a trigger become a training; whoever takes this event trains."""
+
+    publishers: ClassVar[tuple[str, ...]] = ("training",)
+    consumers: ClassVar[tuple[str, ...]] = ("training",)
+    type: Literal["training.granted.v1"] = "training.granted.v1"
+
+
 class TrainingProgressed(Event[TrainingProgress]):
     """A running training says how far it is."""
 
@@ -93,7 +102,7 @@ class TrainingFailed(Event[FailedTraining]):
     """A training ended without a model."""
 
     publishers: ClassVar[tuple[str, ...]] = ("training",)
-    consumers: ClassVar[tuple[str, ...]] = ("operator",)
+    consumers: ClassVar[tuple[str, ...]] = ("operator", "training")
     type: Literal["training.failed.v1"] = "training.failed.v1"
 
 
@@ -109,7 +118,7 @@ class ModelTrained(Event[TrainedModel]):
     """A model was selected, fitted and evaluated."""
 
     publishers: ClassVar[tuple[str, ...]] = ("training",)
-    consumers: ClassVar[tuple[str, ...]] = ("packaging",)
+    consumers: ClassVar[tuple[str, ...]] = ("packaging", "training")
     type: Literal["model.trained.v1"] = "model.trained.v1"
 
 
@@ -125,7 +134,7 @@ class PackagingFailed(Event[FailedPackaging]):
     """A model could not be proven as a package."""
 
     publishers: ClassVar[tuple[str, ...]] = ("packaging",)
-    consumers: ClassVar[tuple[str, ...]] = ("operator", "training")
+    consumers: ClassVar[tuple[str, ...]] = ("operator",)
     type: Literal["packaging.failed.v1"] = "packaging.failed.v1"
 
 
@@ -133,7 +142,7 @@ class ModelValidated(Event[ValidatedModel]):
     """A package passed every gate on rows training never read."""
 
     publishers: ClassVar[tuple[str, ...]] = ("validation",)
-    consumers: ClassVar[tuple[str, ...]] = ("operator", "training")
+    consumers: ClassVar[tuple[str, ...]] = ("operator",)
     type: Literal["model.validated.v1"] = "model.validated.v1"
 
 
@@ -141,7 +150,7 @@ class ModelRejected(Event[RejectedModel]):
     """A package failed a gate or did not beat the champion."""
 
     publishers: ClassVar[tuple[str, ...]] = ("validation",)
-    consumers: ClassVar[tuple[str, ...]] = ("operator", "training")
+    consumers: ClassVar[tuple[str, ...]] = ("operator",)
     type: Literal["model.rejected.v1"] = "model.rejected.v1"
 
 

@@ -32,6 +32,18 @@ class RequestedTraining(Document):
     """Skip the cool-down (never the single flight)."""
 
 
+class GrantedTraining(Document):
+    """Payload of ``training.granted``: the governor let a trigger become a training. The event's id is the run."""
+
+    trigger: Trigger
+    reason: str = Field(default="", max_length=500)
+    rows: RowSelection = RowSelection()
+    dataset: ArtifactRef
+    """The dataset manifest to train on."""
+    dataset_version: Version
+    spec: ArtifactRef
+
+
 class TrainingProgress(Document):
     """Payload of ``training.progressed``."""
 

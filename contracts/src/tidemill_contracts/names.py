@@ -1,8 +1,9 @@
 """Names that may appear in keys, streams and subjects."""
 
+from datetime import UTC, datetime
 from typing import Annotated
 
-from pydantic import StringConstraints
+from pydantic import AfterValidator, StringConstraints
 
 NAME_PATTERN = r"^[a-z0-9][a-z0-9-]{0,62}$"
 VERSION_PATTERN = r"^[0-9a-f]{12}$"
@@ -14,6 +15,14 @@ Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
 Version = Annotated[str, StringConstraints(pattern=VERSION_PATTERN)]
 Digest = Annotated[str, StringConstraints(pattern=DIGEST_PATTERN)]
 EventId = Annotated[str, StringConstraints(pattern=EVENT_ID_PATTERN)]
+
+
+def _with_zone(moment: datetime) -> datetime:
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+# Producers forget the zone, and a naive time cannot be compared with ours: without one a time is UTC.
+Moment = Annotated[datetime, AfterValidator(_with_zone)]
 
 # Columns that Tidemill itself writes start with this; users' columns may not.
 RESERVED_PREFIX = "tidemill_"

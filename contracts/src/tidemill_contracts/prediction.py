@@ -1,11 +1,9 @@
 """Predictions and labels: the data plane, one set of streams per pipeline."""
 
-from datetime import datetime
-
 from pydantic import Field
 
 from tidemill_contracts.document import Document
-from tidemill_contracts.names import EventId, Version
+from tidemill_contracts.names import EventId, Moment, Version
 from tidemill_contracts.pipeline import Scalar
 
 
@@ -44,4 +42,4 @@ class ObservedLabel(Document):
 
     prediction_id: EventId
     label: Scalar
-    observed_at: datetime | None = None
+    observed_at: Moment | None = None

@@ -11,7 +11,7 @@ from tidemill_contracts.envelope import MAX_EVENT_BYTES, Event
 EVENTS: dict[str, type[Event[Any]]] = {
     cls.type_name(): cls
     for cls in vars(events).values()
-    if isinstance(cls, type) and issubclass(cls, Event) and cls is not Event
+    if isinstance(cls, type) and issubclass(cls, Event) and isinstance(cls.model_fields["type"].default, str)
 }
 """Every event class by its wire name."""
 

@@ -30,7 +30,7 @@ class Bucket:
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """Why the window was cut: means, numbers of values and the bound; and where what is left starts."""
+    """A change: mean and number of values before and after it, the bound they broke, and the first value after it."""
 
     before: float
     after: float
@@ -48,7 +48,7 @@ class Cut:
 
 @dataclass(slots=True)
 class Adwin:
-    """The window. ``delta`` bounds the probability of a false cut at each check; checks happen every ``clock`` values."""
+    """The window. ``delta`` bounds the probability of a false cut at a check; a check comes every ``clock`` values."""
 
     delta: float
     clock: int = 32
@@ -68,7 +68,7 @@ class Adwin:
     def update(self, value: float, *, row: int, time: float) -> Cut | None:
         """Take the next value (in [0, 1]) of row number ``row`` at event time ``time`` (seconds).
 
-        Returns the cut that left the present window, if a change was found at this value.
+        Returns the change, if one was found at this value; the window has then lost its oldest part.
         """
         if self.width:
             self.variance += self.width * (value - self.mean) ** 2 / (self.width + 1)
@@ -100,18 +100,32 @@ class Adwin:
             level += 1
 
     def _shrink(self) -> Cut | None:
-        last: tuple[int, float, int, float, float] | None = None
-        while (found := self._find()) is not None:
-            last = found
+        cut: Cut | None = None
+        while (epsilon := self._find()) is not None:
+            # The window as it was before anything was dropped says best where the change lies.
+            cut = cut or self._change_point(epsilon)
             self._drop_oldest()
-        if last is None:
-            return None
-        n0, total0, n1, total1, epsilon = last
-        start = next(level[0] for level in reversed(self.levels) if level)
-        return Cut(total0 / n0, total1 / n1, epsilon, n0, n1, start.row, start.time)
+        return cut
 
-    def _find(self) -> tuple[int, float, int, float, float] | None:
-        """The first place, from the oldest, where the two parts differ: sizes, sums and the bound there."""
+    def _change_point(self, epsilon: float) -> Cut:
+        """The boundary that explains most of the window's variance (least squares; Bai 1994), as the change's place."""
+        best, cut = -1.0, None
+        n0, total0 = 0, 0.0
+        for level in reversed(self.levels):
+            for bucket in level:
+                if n0:
+                    explained = _between(n0, total0, self.width - n0, self.total - total0)
+                    if explained > best:
+                        before, after = total0 / n0, (self.total - total0) / (self.width - n0)
+                        best = explained
+                        cut = Cut(before, after, epsilon, n0, self.width - n0, bucket.row, bucket.time)
+                n0 += bucket.size
+                total0 += bucket.total
+        assert cut is not None  # noqa: S101 - a cut was found, so there is more than one bucket
+        return cut
+
+    def _find(self) -> float | None:
+        """The bound at the first boundary, from the oldest, whose two sides differ by more than it; None if none do."""
         if self.width <= GRACE_ROWS:
             return None
         # Theorem 3.1 with the variance of the whole window, and ln(width) for the number of cuts tried.
@@ -128,7 +142,7 @@ class Adwin:
                 harmonic = 1.0 / (n0 - MIN_PART + 1) + 1.0 / (n1 - MIN_PART + 1)
                 epsilon = math.sqrt(spread * harmonic) + 2.0 / 3.0 * confidence * harmonic
                 if abs(total0 / n0 - total1 / n1) > epsilon:
-                    return n0, total0, n1, total1, epsilon
+                    return epsilon
         return None
 
     def _drop_oldest(self) -> None:

@@ -1,0 +1,59 @@
+# Tidemill's commands. `make` lists them. Nothing here needs root, uv, Docker (except where a line says so) or Redis.
+SHELL := /bin/sh
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.ready
+ARGS ?=
+SOURCES := contracts shared services tests deploy
+TYPED := contracts/src contracts/generate.py contracts/generation contracts/compatibility.py shared/src $(wildcard services/*/src)
+MANIFESTS := requirements.lock pyproject.toml contracts/pyproject.toml shared/pyproject.toml $(wildcard services/*/pyproject.toml)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check format contracts lock up down bench clean
+
+help: ## Show this list
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(STAMP) ## Make .venv with every package, pinned and hash-checked (Python ≥ 3.11)
+
+$(STAMP): $(MANIFESTS) .ci/setup
+	@.ci/setup $(VENV)
+	@touch $@
+
+demo: $(STAMP) ## Replay 137 baseball seasons through the whole loop (ARGS=--json for one JSON object)
+	@$(BIN)/tidemill demo $(ARGS)
+
+test: $(STAMP) ## Run every test on a real Redis and a real S3 server (ARGS="-k name" selects)
+	$(BIN)/pytest $(ARGS)
+
+check: $(STAMP) ## Lint, format, types, imports, generated files, compatibility with the last release
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/mypy $(TYPED)
+	$(BIN)/lint-imports
+	$(BIN)/python contracts/generate.py --check
+	$(BIN)/python contracts/compatibility.py
+
+format: $(STAMP) ## Format the code and fix what ruff can fix
+	$(BIN)/ruff check --fix $(SOURCES)
+	$(BIN)/ruff format $(SOURCES)
+
+contracts: $(STAMP) ## Generate schemas, AsyncAPI, .env.example and the tables in the READMEs
+	$(BIN)/python contracts/generate.py
+
+lock: $(STAMP) ## Resolve requirements.lock again (needs the network; installs uv in a folder of its own)
+	@.ci/lock $(BIN)/python
+
+up: $(STAMP) ## Start the embedded stack (ARGS for `tidemill up`)
+	@$(BIN)/tidemill up $(ARGS)
+
+down: $(STAMP) ## Stop the embedded stack; what it stored stays
+	@$(BIN)/tidemill down $(ARGS)
+
+bench: $(STAMP) ## Run the benchmarks under tests/benchmarks, one after the other
+	@set -e; for file in tests/benchmarks/*.py; do echo "== $$file"; $(BIN)/python "$$file" $(ARGS); done
+
+clean: ## Remove .venv, caches and builds; data of `make up` stays
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find contracts shared services tests deploy -name __pycache__ -type d -prune -exec rm -rf {} +
+	find contracts shared services -name dist -type d -prune -exec rm -rf {} +

@@ -1,0 +1,45 @@
+"""The commands, in the order in which a newcomer meets them."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tidemill_console.commands import data, dead_letters, declare, models, predictions, stack, trace, watch
+from tidemill_console.demo.command import demo
+
+app = typer.Typer(
+    name="tidemill",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="A machine-learning system that keeps itself fresh.",
+)
+
+
+@app.callback()
+def options(
+    directory: Annotated[
+        Path | None, typer.Option(help="Where the embedded stack lies.", show_default=".tidemill")
+    ] = None,
+) -> None:
+    """Options of every command."""
+    if directory:
+        os.environ["TIDEMILL_DIRECTORY"] = str(directory)
+
+
+app.command()(demo)
+app.command()(stack.up)
+app.command()(stack.down)
+app.command()(stack.status)
+app.command()(declare.declare)
+app.command()(data.publish)
+app.command()(predictions.predict)
+app.command()(predictions.labels)
+app.command()(watch.watch)
+app.command()(trace.trace)
+app.command()(models.train)
+app.command()(models.approve)
+app.command()(models.rollback)
+app.add_typer(dead_letters.app, name="dead-letters")

@@ -1,0 +1,70 @@
+"""The alarm on errors: ADWIN over the champion's labelled rows, of which only an increase is an alarm."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from tidemill_monitoring.domain.adwin import Adwin, Cut
+from tidemill_monitoring.domain.findings import Detected, Resolved, Span
+from tidemill_monitoring.domain.verdict import Test
+
+
+@dataclass(slots=True)
+class ErrorWatch:
+    """One model's errors. A new model starts with an empty window and no alarm.
+
+    Nothing is taken over from the model's own validation: that score is optimistic, because the model was chosen by
+    it, and a window seeded with it would raise false alarms. A model that is bad from its first row on is found by
+    the best-ever baseline instead.
+    """
+
+    adwin: Adwin
+    rearm_rows: int
+    """An alarm is repeated only after so many further labelled rows, when the error has grown again."""
+    alarm_row: int = 0
+    """0: no alarm."""
+    calm_mean: float = 0.0
+    """Mean error before the first alarm."""
+
+    def take(self, error: float, *, row: int, time: float, newest: float, version: str) -> Detected | Resolved | None:
+        """Take the error (0 to 1) of labelled row ``row``; ``newest`` is the latest event time labelled so far."""
+        cut = self.adwin.update(error, row=row, time=time)
+        if cut is None:
+            return None
+        if not cut.worse:
+            return self._better(cut, row, newest, version)
+        if self.alarm_row and row - self.alarm_row < self.rearm_rows:
+            return None
+        if not self.alarm_row:
+            self.calm_mean = cut.before
+        self.alarm_row = row
+        evidence = Test(
+            "error",
+            "adwin",
+            cut.after - cut.before,
+            cut.epsilon,
+            self.adwin.delta,
+            cut.after,
+            cut.rows_before,
+            cut.rows_after,
+            "drift",
+        )
+        span = Span(row - cut.began_row + 1, cut.began_row, row, cut.began_time, newest)
+        return Detected(
+            "concept", version, row, newest, span, (evidence,), began_row=cut.began_row, began_at=cut.began_time
+        )
+
+    def _better(self, cut: Cut, row: int, newest: float, version: str) -> Resolved | None:
+        if not self.alarm_row or cut.after > self.calm_mean + cut.epsilon:
+            return None
+        self.alarm_row = 0
+        span = Span(row - cut.began_row + 1, cut.began_row, row, cut.began_time, newest)
+        return Resolved("concept", version, span, "stable")
+
+    def dump(self) -> dict[str, Any]:
+        """Everything, as JSON values."""
+        return {"adwin": self.adwin.dump(), "alarm_row": self.alarm_row, "calm_mean": self.calm_mean}
+
+    @classmethod
+    def load(cls, delta: float, rearm_rows: int, dumped: dict[str, Any]) -> "ErrorWatch":
+        """What ``dump`` gave, back."""
+        return cls(Adwin.load(delta, dumped["adwin"]), rearm_rows, dumped["alarm_row"], dumped["calm_mean"])

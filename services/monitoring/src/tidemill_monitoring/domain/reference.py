@@ -1,0 +1,75 @@
+"""What the champion was trained on, as the monitor compares with it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from tidemill_monitoring.domain.divergence import Counts
+
+Kind = Literal["numeric", "categorical"]
+
+
+@dataclass(frozen=True, slots=True)
+class ReferenceColumn:
+    """A column of the training rows: counts between fixed edges, or by category."""
+
+    name: str
+    kind: Kind
+    rows: int
+    missing: int
+    edges: npt.NDArray[np.float64]
+    """Numeric: ascending; bin i holds edges[i-1] <= x < edges[i], the outer bins are open."""
+    categories: Mapping[str, int]
+    """Categorical: position of each known category in ``counts``."""
+    counts: Counts
+
+    @property
+    def present(self) -> int:
+        """Rows with a value."""
+        return int(self.counts.sum())
+
+    @property
+    def singletons(self) -> int:
+        """Categories seen once: an estimate of the unseen rows to expect (Good 1953)."""
+        return int((self.counts == 1).sum())
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """The reference window of one model. ``digest`` identifies it in caches."""
+
+    digest: str
+    columns: tuple[ReferenceColumn, ...]
+    prediction: ReferenceColumn
+    score: float
+    """The primary metric on rows held out in training."""
+    score_rows: int
+    target_scale: float = 1.0
+    """Standard deviation of the target, for errors of a regression."""
+
+
+def numeric_column(name: str, rows: int, missing: int, edges: list[float], counts: list[int]) -> ReferenceColumn:
+    """A numeric reference; ``counts`` has one more entry than ``edges``."""
+    return ReferenceColumn(
+        name, "numeric", rows, missing, np.asarray(edges, np.float64), {}, np.asarray(counts, np.float64)
+    )
+
+
+def categorical_column(name: str, rows: int, missing: int, categories: Mapping[str, int]) -> ReferenceColumn:
+    """A categorical reference from the rows of each category."""
+    sums: dict[str, int] = {}
+    for category in sorted(categories):
+        key = category_key(category)
+        sums[key] = sums.get(key, 0) + categories[category]
+    positions = {key: i for i, key in enumerate(sums)}
+    counts = np.asarray(list(sums.values()), np.float64)
+    return ReferenceColumn(name, "categorical", rows, missing, np.empty(0), positions, counts)
+
+
+def category_key(value: object) -> str:
+    """A cell as a category. Booleans are spelled as in JSON, whoever turned them into text."""
+    text = str(value)
+    return text.lower() if text in ("True", "False") else text

@@ -1,0 +1,61 @@
+"""Names of the monitor's own Redis keys, all in the slot of the pipeline's streams."""
+
+from dataclasses import dataclass
+
+from tidemill_contracts.streams import state_key
+
+
+@dataclass(frozen=True)
+class Keys:
+    """The keys of one pipeline."""
+
+    namespace: str
+    pipeline: str
+
+    def _key(self, name: str) -> str:
+        return state_key(self.namespace, "monitoring", name, self.pipeline)
+
+    @property
+    def version(self) -> str:
+        """String: changes with every step; the guard of all the others."""
+        return self._key("version")
+
+    @property
+    def state(self) -> str:
+        """String: the monitor's state, JSON."""
+        return self._key("state")
+
+    @property
+    def recent(self) -> str:
+        """List: the champion's latest outcomes."""
+        return self._key("recent")
+
+    @property
+    def open(self) -> str:
+        """Hash: open rows by prediction id."""
+        return self._key("open")
+
+    @property
+    def order(self) -> str:
+        """Sorted set: ids of open rows by time of arrival."""
+        return self._key("order")
+
+    @property
+    def done(self) -> str:
+        """Sorted set: ids of finished rows by time of completion."""
+        return self._key("done")
+
+    @property
+    def alert(self) -> str:
+        """String: 1 while labelled rows may be awaited."""
+        return self._key("alert")
+
+    @property
+    def feedback(self) -> str:
+        """List: labelled rows to send back."""
+        return self._key("feedback")
+
+    @property
+    def log(self) -> str:
+        """List: answers to log."""
+        return self._key("log")

@@ -1,0 +1,34 @@
+"""What the monitor is told. How a pipeline is judged stands in its specification, not here."""
+
+from pydantic import Field
+
+from tidemill_shared.settings import Group, Settings
+
+
+class MonitoringGroup(Group):
+    """Bounds on what is kept."""
+
+    batch_records: int = Field(default=512, ge=1, le=5_000)
+    """Events of each stream taken in one step."""
+    open_rows: int = Field(default=200_000, ge=100)
+    """Rows of a pipeline that may wait for their answer or label; beyond this the oldest are given up."""
+    open_seconds: float = Field(default=30 * 86_400.0, gt=0)
+    """A row that waited this long for its answer or label is given up."""
+    done_rows: int = Field(default=200_000, ge=100)
+    """Ids of finished rows kept to recognise repetitions. A row can only be counted twice when its request, its answer
+    and its label are all repeated after this many others were finished."""
+    log_rows: int = Field(default=2_000, ge=1)
+    """Answers that make a part of the prediction log."""
+    log_seconds: float = Field(default=60.0, gt=0)
+    """An answer waits at most this long to be logged."""
+    alert_seconds: float = Field(default=1.0, gt=0)
+    """While a drift is open, labelled rows wait at most this long before they are sent back as new data."""
+    poll_seconds: float = Field(default=0.25, gt=0, le=5)
+    """How often waiting rows are looked for."""
+
+
+class MonitoringSettings(Settings):
+    """Settings of the monitoring service."""
+
+    monitoring: MonitoringGroup = MonitoringGroup()
+    """Group ``TIDEMILL_MONITORING__``."""

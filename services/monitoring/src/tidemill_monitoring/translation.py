@@ -1,0 +1,144 @@
+"""Findings become events, specifications become policies."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from tidemill_contracts.drift import (
+    DegradedPerformance,
+    DetectedDrift,
+    EvaluatedDrift,
+    RecoveredPerformance,
+    ResolvedDrift,
+    Statistic,
+    Window,
+)
+from tidemill_contracts.envelope import Event, content_id
+from tidemill_contracts.events import (
+    DriftDetected,
+    DriftEvaluated,
+    DriftResolved,
+    PerformanceDegraded,
+    PerformanceRecovered,
+)
+from tidemill_contracts.pipeline import PipelineSpec
+from tidemill_monitoring.domain.findings import Degraded, Detected, Evaluated, Finding, Recovered, Resolved, Span
+from tidemill_monitoring.domain.policy import Policy
+from tidemill_monitoring.domain.verdict import Test
+
+
+def policy_of(spec: PipelineSpec) -> Policy:
+    """How the pipeline wants to be judged."""
+    drift = spec.drift
+    return Policy(
+        spec.task == "classification",
+        spec.primary,
+        spec.positive,
+        drift.window_rows,
+        drift.min_rows,
+        drift.false_alarm_rate,
+        drift.consecutive,
+        drift.error_delta,
+        drift.recovered_share,
+    )
+
+
+def event_of(finding: Finding, cause: Event[Any], metric: str) -> Event[Any]:
+    """The event that tells of a finding; its id follows from the cause and from what was found about which kind."""
+    event = _event(finding, cause, metric)
+    kind = getattr(finding, "kind", "performance")
+    # One row may end windows of several kinds, so the type and the subject alone would not tell them apart.
+    return event.model_copy(update={"id": content_id(cause.id, event.type, event.subject, kind)})
+
+
+def _event(finding: Finding, cause: Event[Any], metric: str) -> Event[Any]:
+    subject = f"{cause.pipeline}/{finding.version}"
+    if isinstance(finding, Evaluated):
+        return DriftEvaluated.caused_by(cause, _evaluated(finding), subject=subject)
+    if isinstance(finding, Detected):
+        return DriftDetected.caused_by(cause, _detected(finding), subject=subject)
+    if isinstance(finding, Resolved):
+        resolved = ResolvedDrift(
+            kind=finding.kind, model_version=finding.version, window=_window(finding.span), reason=finding.reason
+        )
+        return DriftResolved.caused_by(cause, resolved, subject=subject)
+    if isinstance(finding, Degraded):
+        return PerformanceDegraded.caused_by(cause, _degraded(finding, metric), subject=subject)
+    return PerformanceRecovered.caused_by(cause, _recovered(finding, metric), subject=subject)
+
+
+def _evaluated(finding: Evaluated) -> EvaluatedDrift:
+    return EvaluatedDrift(
+        kind=finding.kind,
+        model_version=finding.version,
+        verdict=finding.verdict,
+        window=_window(finding.span),
+        statistics=tuple(_statistic(test) for test in finding.tests),
+        correction=finding.correction,
+        score=finding.score,
+    )
+
+
+def _detected(finding: Detected) -> DetectedDrift:
+    return DetectedDrift(
+        kind=finding.kind,
+        model_version=finding.version,
+        noticed_at=moment(finding.noticed_at),
+        noticed_row=finding.noticed_row,
+        began_at=None if finding.began_at is None else moment(finding.began_at),
+        began_row=finding.began_row,
+        window=_window(finding.span),
+        evidence=tuple(_statistic(test) for test in finding.evidence),
+        features=finding.features,
+    )
+
+
+def _degraded(finding: Degraded, metric: str) -> DegradedPerformance:
+    return DegradedPerformance(
+        model_version=finding.version,
+        metric=metric,
+        score=finding.score,
+        baseline=finding.baseline,
+        window=_window(finding.span),
+        noticed_at=moment(finding.noticed_at),
+        noticed_row=finding.noticed_row,
+    )
+
+
+def _recovered(finding: Recovered, metric: str) -> RecoveredPerformance:
+    return RecoveredPerformance(
+        model_version=finding.version,
+        metric=metric,
+        score=finding.score,
+        baseline=finding.baseline,
+        rows_to_detect=finding.rows_to_detect,
+        rows_to_retrain=finding.rows_to_retrain,
+        rows_to_recover=finding.rows_to_recover,
+        seconds=finding.seconds,
+    )
+
+
+def _statistic(test: Test) -> Statistic:
+    return Statistic(
+        name=test.name,
+        test=test.test,
+        statistic=test.statistic,
+        threshold=test.threshold,
+        p_value=test.p_value,
+        effect=test.effect,
+        reference_rows=test.reference_rows,
+        current_rows=test.current_rows,
+        verdict=test.verdict,
+    )
+
+
+def _window(span: Span) -> Window:
+    if not span.rows:
+        return Window(rows=0)
+    return Window(
+        rows=span.rows, start=moment(span.start), end=moment(span.end), first=span.first, last=span.last
+    )
+
+
+def moment(seconds: float) -> datetime:
+    """Seconds since the epoch as a time in UTC."""
+    return datetime.fromtimestamp(seconds, UTC)

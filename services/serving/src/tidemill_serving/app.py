@@ -1,0 +1,24 @@
+"""The server's table of contents."""
+
+from tidemill_contracts.events import ModelPromoted, PredictionRequested
+from tidemill_serving.answering import Answering
+from tidemill_serving.http import Protocol
+from tidemill_serving.loading import Loader
+from tidemill_serving.models import Models
+from tidemill_serving.settings import ServingSettings
+from tidemill_shared.service import Service
+from tidemill_shared.signing import Verifier
+
+
+def build(settings: ServingSettings) -> Service:
+    """Wire the service; nothing connects yet."""
+    service = Service("serving", settings)
+    loader = Loader(service.store, Verifier(settings.keys.public_file), settings.serving.threads)
+    models = Models(service, loader)
+    answering = Answering(models, settings.namespace)
+    service.bus.consume(models.on_model_promoted)
+    service.bus.tail(ModelPromoted, models.follow)
+    service.bus.lanes([PredictionRequested], answering.on_batch, max_records=settings.serving.max_batch)
+    service.mount(Protocol(models, service.bus, settings.serving).routes())
+    service.on_start(models.load_champions)
+    return service

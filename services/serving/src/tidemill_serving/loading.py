@@ -1,0 +1,66 @@
+"""From a promotion to a model that may answer: signature, digests, golden predictions, in this order."""
+
+import asyncio
+from dataclasses import dataclass
+
+from tidemill_contracts.artifacts import ArtifactRef
+from tidemill_contracts.package import Attestation, Golden, PackageManifest, Signature
+from tidemill_contracts.promotion import Promotion
+from tidemill_serving.domain.features import Layout
+from tidemill_serving.domain.model import Model
+from tidemill_shared.errors import Poison
+from tidemill_shared.signing import Verifier
+from tidemill_shared.store import Store
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model with what its answers are stamped with."""
+
+    model: Model
+    version: str
+    dataset_version: str
+    sequence: int
+    manifest: ArtifactRef
+
+
+class Loader:
+    """Loads packages."""
+
+    def __init__(self, store: Store, verifier: Verifier, threads: int) -> None:
+        self._store = store
+        self._verifier = verifier
+        self._threads = threads
+
+    async def load(self, promotion: Promotion) -> Loaded:
+        """A proven model. Raises Poison when the package is not what was signed or does not answer as proven."""
+        attestation = await self._store.document(promotion.attestation, Attestation)
+        self._verifier.verify(attestation, promotion.manifest.key, promotion.manifest.sha256)
+        manifest = await self._store.document(promotion.manifest, PackageManifest)
+        if (manifest.pipeline, manifest.version) != (promotion.pipeline, promotion.version):
+            raise Poison("manifest", f"{promotion.manifest.key} is of another model than the promotion says")
+        signature = await self._store.document(manifest.files["signature.json"], Signature)
+        golden = await self._store.document(manifest.files["golden.json"], Golden)
+        onnx = await self._store.get(manifest.files["model.onnx"])
+        try:
+            model = await asyncio.to_thread(self._build, onnx, signature, golden)
+        except Exception as error:
+            # Whatever a runtime says of these bytes, they will not get better by trying again.
+            raise Poison("proof", f"{promotion.version}: {error}") from error
+        return Loaded(model, manifest.version, manifest.dataset_version, promotion.sequence, promotion.manifest)
+
+    def _build(self, onnx: bytes, signature: Signature, golden: Golden) -> Model:
+        reject = signature.unknown_categories == "reject"
+        known = {name: frozenset(values) for name, values in signature.categories.items()} if reject else None
+        model = Model(
+            onnx,
+            Layout(signature.numeric, signature.categorical, known),
+            task=signature.task,
+            classes=signature.classes,
+            positive=signature.positive,
+            threshold=signature.threshold,
+            threads=self._threads,
+        )
+        expected = [(g.prediction, g.probabilities) for g in golden.predictions]
+        model.prove([dict(g.features) for g in golden.predictions], expected, golden.tolerance)
+        return model

@@ -1,0 +1,25 @@
+"""Settings of the server."""
+
+from pydantic import Field
+
+from tidemill_shared.settings import Group, Settings
+
+
+class ServingGroup(Group):
+    """Group ``TIDEMILL_SERVING__``."""
+
+    max_batch: int = Field(default=512, ge=1, le=10_000)
+    """Requests taken from the streams at once."""
+    max_rows: int = Field(default=10_000, ge=1, le=1_000_000)
+    """Rows of one HTTP request, at most."""
+    max_body_bytes: int = Field(default=16 * 1024**2, ge=1024)
+    """Size of one HTTP request's body, at most."""
+    threads: int = Field(default=1, ge=1, le=64)
+    """Threads ONNX Runtime may use for one call."""
+
+
+class ServingSettings(Settings):
+    """What the server is told."""
+
+    serving: ServingGroup = ServingGroup()
+    """Group ``TIDEMILL_SERVING__``."""

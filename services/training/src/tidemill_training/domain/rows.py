@@ -1,0 +1,56 @@
+"""Reading the rows a training may use."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+TIME, ORDINAL = "tidemill_time", "tidemill_ordinal"
+
+
+@dataclass(frozen=True)
+class Files:
+    """Verified local copies of a split's parts, oldest first, and the ordinal from which rows are still alive."""
+
+    paths: tuple[Path, ...]
+    from_ordinal: int
+
+
+def read(files: Files, since: datetime | None) -> pa.Table:
+    """Live rows of a split with event time ``since`` or later, in order of arrival."""
+    tables = [pq.read_table(path) for path in files.paths]
+    if not tables:
+        return pa.table({})
+    table = pa.concat_tables(tables, promote_options="default")
+    keep = pc.greater_equal(table[ORDINAL], files.from_ordinal)
+    if since is not None:
+        late = pc.greater_equal(table[TIME], pa.scalar(since, pa.timestamp("us", "UTC")))
+        keep = pc.and_(keep, pc.fill_null(late, False))
+    return table.filter(keep).sort_by(ORDINAL)
+
+
+def newest(splits: dict[str, pa.Table], count: int | None) -> dict[str, pa.Table]:
+    """Over all splits together, only the ``count`` newest rows."""
+    total = sum(t.num_rows for t in splits.values())
+    if count is None or total <= count:
+        return splits
+    ordinals = np.concatenate([t[ORDINAL].to_numpy() for t in splits.values() if t.num_rows])
+    bound = int(np.partition(ordinals, total - count)[total - count])
+    return {name: t.filter(pc.greater_equal(t[ORDINAL], bound)) if t.num_rows else t for name, t in splits.items()}
+
+
+def count_since(path: Path, since: datetime, from_ordinal: int) -> int:
+    """Live rows of one part with event time ``since`` or later."""
+    table = pq.read_table(path, columns=[TIME, ORDINAL])
+    late = pc.fill_null(pc.greater_equal(table[TIME], pa.scalar(since, pa.timestamp("us", "UTC"))), False)
+    return int(pc.sum(pc.and_(late, pc.greater_equal(table[ORDINAL], from_ordinal))).as_py() or 0)
+
+
+def to_frame(table: pa.Table) -> Any:
+    """As a pandas frame."""
+    return table.to_pandas()

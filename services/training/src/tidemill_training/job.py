@@ -1,0 +1,57 @@
+"""What the child process is given and what it gives back; light, because the parent imports it too."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Job:
+    """A training, as plain values."""
+
+    folder: Path
+    task: str
+    metric: str
+    target: str
+    classes: tuple[Any, ...]
+    positive: Any
+    numeric: tuple[str, ...]
+    categorical: tuple[str, ...]
+    train: tuple[Path, ...]
+    validation: tuple[Path, ...]
+    from_ordinal: int
+    since: datetime | None
+    newest: int | None
+    families: tuple[str, ...]
+    trials: int
+    seconds: float
+    seed: int
+    jobs: int
+    importance_rows: int
+    importance_seconds: float
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A fitted model in ``folder``/model.skops, and all that is known of it."""
+
+    family: str
+    parameters: dict[str, Any]
+    metrics: dict[str, float]
+    baseline: dict[str, float]
+    calibration: tuple[tuple[float, float, int], ...]
+    confusion: tuple[tuple[int, ...], ...]
+    trials: tuple[dict[str, Any], ...]
+    importances: tuple[tuple[str, float, float], ...]
+    categories: dict[str, tuple[str, ...]]
+    rows: dict[str, int]
+    environment: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Unfit:
+    """Why these rows cannot train a model."""
+
+    code: str
+    message: str

@@ -1,0 +1,29 @@
+"""Settings of the trainer."""
+
+from pydantic import Field
+
+from tidemill_shared.settings import Group, Settings
+
+
+class TrainingGroup(Group):
+    """Group ``TIDEMILL_TRAINING__``."""
+
+    jobs: int = Field(default=2, ge=1, le=256)
+    """Threads a single fit may use."""
+    importance_rows: int = Field(default=1_000, ge=50, le=1_000_000)
+    """Rows that permutation importance is computed on, at most."""
+    importance_seconds: float = Field(default=10.0, gt=0, le=3600)
+    """Time it may take; columns not reached are left out."""
+    limit_seconds: float = Field(default=4 * 3600.0, gt=0)
+    """A training that has not ended after this long is killed and reported as failed."""
+    progress_seconds: float = Field(default=0.5, ge=0, le=60)
+    """Least time between two progress events of the same stage."""
+    tick_seconds: float = Field(default=0.5, gt=0, le=60)
+    """How often waiting triggers are looked at."""
+
+
+class TrainingSettings(Settings):
+    """What the trainer is told."""
+
+    training: TrainingGroup = TrainingGroup()
+    """Group ``TIDEMILL_TRAINING__``."""
