@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
 
 from tidemill_contracts.artifacts import ArtifactRef
 from tidemill_contracts.document import Document, content_version
@@ -18,6 +18,20 @@ CLASSIFICATION_METRICS: frozenset[str] = frozenset(
 Family = Literal["linear", "hist_gradient_boosting", "random_forest"]
 Scalar = str | bool | int | float | None
 """A JSON value of one cell."""
+
+
+def _present(value: Scalar) -> Scalar:
+    if value is None:
+        raise ValueError("null is not a value here")
+    return value
+
+
+Value = Annotated[
+    Scalar,
+    AfterValidator(_present),
+    WithJsonSchema({"anyOf": [{"type": kind} for kind in ("string", "boolean", "integer", "number")]}),
+]
+"""A cell that must be there: a prediction, a label."""
 ColumnName = Annotated[str, Field(min_length=1, max_length=128)]
 
 

@@ -4,7 +4,7 @@ from pydantic import Field
 
 from tidemill_contracts.document import Document
 from tidemill_contracts.names import EventId, Moment, Version
-from tidemill_contracts.pipeline import Scalar
+from tidemill_contracts.pipeline import Scalar, Value
 
 
 class RequestedPrediction(Document):
@@ -17,7 +17,7 @@ class CompletedPrediction(Document):
     """Payload of ``prediction.completed``."""
 
     prediction_id: EventId
-    prediction: Scalar
+    prediction: Value
     """The class, or the value."""
     probabilities: tuple[float, ...] = ()
     """In the order of ``classes``."""
@@ -41,5 +41,5 @@ class ObservedLabel(Document):
     """Payload of ``label.observed``: the truth about an earlier prediction, at any delay and in any order."""
 
     prediction_id: EventId
-    label: Scalar
+    label: Value
     observed_at: Moment | None = None

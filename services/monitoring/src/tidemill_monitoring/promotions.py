@@ -94,7 +94,5 @@ def translate(document: ReferenceDocument, digest: str) -> Reference:
 def _column(column: ReferenceColumn) -> Column:
     if column.kind == "numeric" and column.histogram:
         histogram = column.histogram
-        return numeric_column(
-            column.name, column.rows, column.missing, list(histogram.edges), list(histogram.counts)
-        )
+        return numeric_column(column.name, column.rows, column.missing, list(histogram.edges), list(histogram.counts))
     return categorical_column(column.name, column.rows, column.missing, column.categories)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from tidemill_contracts.envelope import FIELD, Event
 from tidemill_shared.delivery import Completion, Mailbox
@@ -42,7 +43,7 @@ class Spool:
 
         Raises StaleState when another replica chooses at the same time.
         """
-        mark = await self._mailbox.redis.get(self._mark)
+        mark: Any = await self._mailbox.redis.get(self._mark)
         sequence, rows = _chosen(mark)
         if not rows:
             rows = min(limit, await self._mailbox.redis.llen(self._items))
@@ -50,10 +51,10 @@ class Spool:
                 return None
             chosen = ("SET", self._mark, f"{sequence}:{rows}")
             await self._mailbox.complete(Completion(guard=(self._mark, mark), writes=[chosen]))
-        items = await self._mailbox.redis.lrange(self._items, 0, rows - 1)
+        items: Any = await self._mailbox.redis.lrange(self._items, 0, rows - 1)
         return Taken(tuple(items), sequence)
 
-    async def settle(self, taken: Taken, events: Sequence[Event[object]] = ()) -> None:
+    async def settle(self, taken: Taken, events: Sequence[Event[Any]] = ()) -> None:
         """Remove the items and publish the events in one step. Raises StaleState when that was done already."""
         rows = len(taken.items)
         expected = f"{taken.sequence}:{rows}".encode()

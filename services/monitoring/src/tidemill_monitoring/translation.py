@@ -42,12 +42,11 @@ def policy_of(spec: PipelineSpec) -> Policy:
     )
 
 
-def event_of(finding: Finding, cause: Event[Any], metric: str) -> Event[Any]:
-    """The event that tells of a finding; its id follows from the cause and from what was found about which kind."""
+def event_of(finding: Finding, cause: Event[Any], metric: str, stage: str) -> Event[Any]:
+    """The event that tells of a finding. Its id follows from the cause and from what was found at which stage."""
     event = _event(finding, cause, metric)
     kind = getattr(finding, "kind", "performance")
-    # One row may end windows of several kinds, so the type and the subject alone would not tell them apart.
-    return event.model_copy(update={"id": content_id(cause.id, event.type, event.subject, kind)})
+    return event.model_copy(update={"id": content_id(cause.id, event.type, event.subject, kind, stage)})
 
 
 def _event(finding: Finding, cause: Event[Any], metric: str) -> Event[Any]:
@@ -134,9 +133,12 @@ def _statistic(test: Test) -> Statistic:
 def _window(span: Span) -> Window:
     if not span.rows:
         return Window(rows=0)
-    return Window(
-        rows=span.rows, start=moment(span.start), end=moment(span.end), first=span.first, last=span.last
-    )
+    return Window(rows=span.rows, start=moment(span.start), end=moment(span.end), first=span.first, last=span.last)
+
+
+def seconds(time: datetime) -> float:
+    """A time as seconds since the epoch; one without a zone is taken as UTC."""
+    return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
 
 
 def moment(seconds: float) -> datetime:

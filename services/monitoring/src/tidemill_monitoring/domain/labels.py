@@ -26,7 +26,7 @@ class LabelWatch:
     performance: Performance
     rows: int = 0
     """Labelled rows of the champion."""
-    newest: float = 0.0
+    newest: float | None = None
     """Latest event time of any labelled row."""
     span: Span = NOTHING
     """The champion's labelled rows since the last verdict."""
@@ -57,11 +57,16 @@ class LabelWatch:
         """What is left to say about the model that goes."""
         return [Resolved("concept", version, self.span, "new_model")] if self.errors.alarm_row else []
 
+    def note(self, time: float) -> None:
+        """A row of this event time, by whichever model, was labelled."""
+        self.newest = time if self.newest is None else max(self.newest, time)
+
     def take(
         self, row: LabelledRow, number: int, *, version: str, scale: float, policy: Policy, goal: Goal, wall: float
     ) -> list[Finding]:
         """Take labelled row ``number``, which the champion ``version`` predicted."""
         time = row.row.time
+        newest = time if self.newest is None else self.newest
         outcome = outcome_of(row, classification=policy.classification)
         error = error_of(outcome, classification=policy.classification, scale=scale)
         self.rows += 1
@@ -74,7 +79,7 @@ class LabelWatch:
         self.fresh.append(outcome)
         self.performance.take(outcome, version, number)
         found: list[Finding] = []
-        change = self.errors.take(error, row=number, time=time, newest=self.newest, version=version)
+        change = self.errors.take(error, row=number, time=time, newest=newest, version=version)
         if isinstance(change, Detected):
             self.performance.alarmed(version, number, change.began_row, wall)
         elif change:
@@ -82,7 +87,7 @@ class LabelWatch:
         if change:
             found.append(change)
         if self.rows % policy.stride == 0:
-            judged = self.performance.judge(goal, version, number, self.newest, self.span, wall)
+            judged = self.performance.judge(goal, version, number, newest, self.span, wall)
             if judged:
                 found.append(judged)
         if self.span.rows >= policy.window_rows:

@@ -116,7 +116,7 @@ class Monitor:
         goal = self.goal
         for row in rows:
             self.counts["labelled"] += 1
-            self.labels.newest = max(self.labels.newest, row.row.time)
+            self.labels.note(row.row.time)
             champion = self.champion
             if champion is None or row.row.answer.version != champion.version:
                 self.counts["labelled_stray"] += 1

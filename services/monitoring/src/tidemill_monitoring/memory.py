@@ -1,0 +1,119 @@
+"""What the monitor remembers of a pipeline, in Redis: read before a batch, written in the batch's own atomic step."""
+
+import secrets
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import orjson
+from redis.asyncio import Redis
+
+from tidemill_monitoring.domain.calibration import Calibration
+from tidemill_monitoring.domain.join import Join, OpenRow
+from tidemill_monitoring.domain.monitor import Monitor
+from tidemill_monitoring.domain.policy import Policy
+from tidemill_monitoring.domain.reference import Reference
+from tidemill_monitoring.domain.score import Outcome
+from tidemill_monitoring.keys import Keys
+from tidemill_monitoring.settings import MonitoringGroup
+
+Write = tuple[str | bytes | int | float, ...]
+_WORDS = 500
+"""Of one Redis command: Lua's stack is bounded."""
+_SWEEP = 256
+"""Open rows given up at most in one step."""
+
+
+class Memory:
+    """The keys of one pipeline, and how they are read and written."""
+
+    def __init__(self, redis: Redis, keys: Keys, bounds: MonitoringGroup) -> None:
+        self._redis = redis
+        self.keys = keys
+        self._bounds = bounds
+
+    async def read(self, ids: Sequence[str]) -> tuple[bytes | None, Join]:
+        """The version of the state, and what is stored of the rows a batch names.
+
+        The version is read first: whatever changes afterwards makes the step that is guarded by it fail.
+        """
+        pipe = self._redis.pipeline(transaction=False)
+        pipe.get(self.keys.version)
+        if ids:
+            pipe.hmget(self.keys.open, list(ids))
+            pipe.zmscore(self.keys.done, list(ids))
+        version, *found = await pipe.execute()
+        rows, scores = found or ((), ())
+        known = {id_: OpenRow.load(orjson.loads(row)) for id_, row in zip(ids, rows, strict=True) if row}
+        done = {id_ for id_, score in zip(ids, scores, strict=True) if score is not None}
+        return version, Join(known, done)
+
+    async def dumped(self) -> tuple[dict[str, Any] | None, list[Outcome]]:
+        """The stored state and the champion's latest outcomes."""
+        pipe = self._redis.pipeline(transaction=False)
+        pipe.get(self.keys.state)
+        pipe.lrange(self.keys.recent, 0, -1)
+        state, recent = await pipe.execute()
+        outcomes = [Outcome(t, p, tuple(q)) for t, p, q in (orjson.loads(item) for item in recent)]
+        return (orjson.loads(state) if state else None), outcomes
+
+    async def given_up(self, wall: float) -> list[str]:
+        """Open rows that are too many or have waited too long, oldest first."""
+        pipe = self._redis.pipeline(transaction=False)
+        pipe.zcard(self.keys.order)
+        pipe.zrange(self.keys.order, 0, _SWEEP - 1, withscores=True)
+        count, oldest = await pipe.execute()
+        surplus = max(0, count - self._bounds.open_rows)
+        late = wall - self._bounds.open_seconds
+        return [id_.decode() for i, (id_, arrived) in enumerate(oldest) if i < surplus or arrived < late]
+
+    def writes(self, monitor: Monitor, join: Join, expired: Sequence[str], wall: float) -> tuple[bytes, list[Write]]:
+        """The new version of the state, and the commands that store what the batch changed."""
+        keys = self.keys
+        version = secrets.token_hex(8).encode()
+        fresh_ids = set(join.opened)
+        still_open = list(join.touched)
+        closed = [id_ for id_ in (*join.finished, *expired) if id_ not in fresh_ids]
+        writes: list[Write] = [("SET", keys.version, version), ("SET", keys.alert, "1" if monitor.alert else "0")]
+        changed = [(id_, orjson.dumps(join.known[id_].dump())) for id_ in still_open]
+        writes += _batched("HSET", keys.open, [w for pair in changed for w in pair])
+        writes += _batched("ZADD", keys.order, [w for id_ in still_open if id_ in fresh_ids for w in (wall, id_)])
+        writes += _batched("HDEL", keys.open, closed)
+        writes += _batched("ZREM", keys.order, closed)
+        writes += _batched("ZADD", keys.done, [w for id_ in (*join.finished, *expired) for w in (wall, id_)])
+        if join.finished or expired:
+            writes.append(("ZREMRANGEBYRANK", keys.done, 0, -self._bounds.done_rows - 1))
+        writes += self._outcomes(monitor)
+        writes.append(("SET", keys.state, orjson.dumps(monitor.dump())))
+        return version, writes
+
+    def _outcomes(self, monitor: Monitor) -> list[Write]:
+        labels = monitor.labels
+        writes: list[Write] = [("DEL", self.keys.recent)] if labels.restarted else []
+        newest = labels.fresh[-monitor.policy.window_rows :]
+        writes += self.pushes(self.keys.recent, [orjson.dumps([o.truth, o.predicted, o.probabilities]) for o in newest])
+        if newest:
+            writes.append(("LTRIM", self.keys.recent, -monitor.policy.window_rows, -1))
+        labels.fresh, labels.restarted = [], False
+        return writes
+
+    @staticmethod
+    def pushes(key: str, items: Iterable[bytes]) -> list[Write]:
+        """Append items to a list."""
+        return _batched("RPUSH", key, list(items))
+
+
+def restored(
+    policy: Policy,
+    calibration: Calibration,
+    state: dict[str, Any] | None,
+    recent: Sequence[Outcome],
+    reference: Reference | None,
+) -> Monitor:
+    """The monitor a stored state describes; a new one when nothing is stored."""
+    if state is None:
+        return Monitor.new(policy, calibration)
+    return Monitor.load(policy, calibration, state, reference, recent)
+
+
+def _batched(command: str, key: str, words: Sequence[str | bytes | int | float]) -> list[Write]:
+    return [(command, key, *words[at : at + _WORDS]) for at in range(0, len(words), _WORDS)]

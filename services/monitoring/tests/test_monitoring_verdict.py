@@ -1,0 +1,201 @@
+"""Verdicts on windows: calibrated, corrected, with an effect size."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tidemill_monitoring.domain.calibration import Calibration
+from tidemill_monitoring.domain.divergence import jensen_shannon, psi
+from tidemill_monitoring.domain.proportion import increase_p_value, significant_from
+from tidemill_monitoring.domain.reference import Reference, ReferenceColumn, categorical_column, numeric_column
+from tidemill_monitoring.domain.verdict import Standing, Test, Verdict, test_columns, worst
+from tidemill_monitoring.domain.window import RowWindow
+
+judge_columns = test_columns  # pytest would take the name for a test
+del test_columns
+counts = st.lists(st.integers(0, 5_000), min_size=2, max_size=30).map(lambda c: np.asarray(c, float))
+
+
+@given(counts)
+def test_a_sample_is_at_no_distance_from_itself(sample: np.ndarray) -> None:
+    assert psi(sample, sample) == 0
+    assert jensen_shannon(sample, sample) == 0
+
+
+@given(counts, st.randoms(use_true_random=False))
+def test_distances_are_symmetric_and_bounded(sample: np.ndarray, random: Any) -> None:
+    other = np.asarray(random.sample(sample.tolist(), len(sample)))
+    assert psi(sample, other) == pytest.approx(float(psi(other, sample)), abs=1e-12)
+    assert psi(sample, other) >= 0
+    assert 0 <= jensen_shannon(sample, other) <= 1
+
+
+@given(st.integers(0, 50), st.integers(60, 500), st.integers(0, 60), st.integers(60, 500))
+@settings(deadline=None, max_examples=60)
+def test_the_exact_tail_is_the_hypergeometric_one(before: int, before_rows: int, now: int, now_rows: int) -> None:
+    from scipy.stats import hypergeom
+
+    expected = hypergeom.sf(now - 1, before_rows + now_rows, before + now, now_rows) if now else 1.0
+    assert increase_p_value(before, before_rows, now, now_rows) == pytest.approx(expected, rel=1e-6, abs=1e-12)
+
+
+def test_the_threshold_of_a_share_is_the_first_significant_one() -> None:
+    share = significant_from(5, 1_000, 500, 0.001)
+    cases = round(share * 500)
+    assert increase_p_value(5, 1_000, cases, 500) < 0.001 <= increase_p_value(5, 1_000, cases - 1, 500)
+    # The exact and the approximate tail meet.
+    assert increase_p_value(1_000, 100_000, 1_100, 100_000) == pytest.approx(0.014, abs=0.003)
+
+
+def numeric_reference(name: str, values: np.ndarray, bins: int = 10) -> ReferenceColumn:
+    present = values[~np.isnan(values)]
+    edges = np.unique(np.quantile(present, np.linspace(0, 1, bins + 1)[1:-1]))
+    binned = np.bincount(np.searchsorted(edges, present, side="right"), minlength=len(edges) + 1)
+    return numeric_column(name, len(values), int(np.isnan(values).sum()), edges.tolist(), binned.tolist())
+
+
+def reference_of(columns: list[ReferenceColumn]) -> Reference:
+    return Reference("digest", tuple(columns), columns[0], 0.9, 1_000)
+
+
+def window_of(reference: Reference, table: dict[str, list[Any]]) -> RowWindow:
+    window = RowWindow.empty(reference)
+    rows = [dict(zip(table, values, strict=True)) for values in zip(*table.values(), strict=True)]
+    window.add(reference, rows, [row[reference.columns[0].name] for row in rows], [0.0] * len(rows), 1)
+    return window
+
+
+def verdict_of(
+    reference: Reference, table: dict[str, list[Any]], calibration: Calibration
+) -> tuple[Verdict, list[Test]]:
+    window = window_of(reference, table)
+    tests = judge_columns(reference, window, rate=0.01, min_rows=100, calibration=calibration)
+    return worst(tests, window.rows, 100), tests
+
+
+def sample(rng: np.random.Generator, rows: int) -> dict[str, list[Any]]:
+    """Ten quiet columns: normal, heavy-tailed, tied, missing, categorical."""
+    table: dict[str, list[Any]] = {f"normal-{i}": rng.normal(size=rows).tolist() for i in range(4)}
+    table |= {f"heavy-{i}": rng.standard_t(2, size=rows).tolist() for i in range(2)}
+    table |= {f"tied-{i}": rng.poisson(2, size=rows).astype(float).tolist() for i in range(2)}
+    gaps = rng.normal(size=rows)
+    table["gaps"] = [None if u < 0.1 else float(v) for u, v in zip(rng.uniform(size=rows), gaps, strict=True)]
+    table["city"] = rng.choice(["a", "b", "c", "d", "e"], p=[0.5, 0.3, 0.15, 0.04, 0.01], size=rows).tolist()
+    return table
+
+
+def reference_from(table: dict[str, list[Any]]) -> Reference:
+    columns = []
+    for name, values in table.items():
+        if name == "city":
+            columns.append(categorical_column(name, len(values), 0, {c: values.count(c) for c in set(values)}))
+        else:
+            columns.append(numeric_reference(name, np.array([np.nan if v is None else v for v in values])))
+    return reference_of(columns)
+
+
+@pytest.mark.parametrize("rows", [100, 500, 2_000])
+def test_quiet_windows_alarm_as_seldom_as_was_asked(rows: int) -> None:
+    """One window in a hundred at most counts as beyond chance, over ten columns together, whatever the size."""
+    rng = np.random.default_rng(rows)
+    beyond = windows = 0
+    for _ in range(10):
+        reference = reference_from(sample(rng, 2_000))
+        calibration = Calibration()
+        for _ in range(20):
+            _, tests = verdict_of(reference, sample(rng, rows), calibration)
+            beyond += any(test.p_value < 0.01 / len(tests) for test in tests)
+            windows += 1
+    assert beyond / windows <= 0.03
+
+
+@pytest.mark.parametrize("bins", [2, 10, 30])
+@pytest.mark.parametrize("measure", ["psi", "jensen_shannon"])
+def test_one_columns_threshold_holds_its_rate(bins: int, measure: Any) -> None:
+    from tidemill_monitoring.domain.calibration import null_distribution
+    from tidemill_monitoring.domain.divergence import measured
+
+    rng = np.random.default_rng(bins)
+    shares = rng.dirichlet(np.full(bins, 3.0))
+    alarms = 0
+    for _ in range(60):
+        reference = rng.multinomial(1_500, shares).astype(float)
+        threshold = null_distribution(measure, reference, 400).threshold(0.05)
+        windows = rng.multinomial(400, shares, size=50).astype(float)
+        alarms += int((measured(measure, np.broadcast_to(reference, windows.shape), windows) > threshold).sum())
+    assert 0.025 <= alarms / 3_000 <= 0.1
+
+
+def test_a_real_shift_is_drift_and_names_its_column() -> None:
+    rng = np.random.default_rng(1)
+    reference = reference_from(sample(rng, 2_000))
+    table = sample(rng, 500)
+    table["normal-2"] = [v + 0.7 for v in table["normal-2"]]
+    verdict, tests = verdict_of(reference, table, Calibration())
+    assert verdict == "drift"
+    assert {t.name for t in tests if t.verdict != "stable"} == {"normal-2"}
+    shifted = next(t for t in tests if t.verdict == "drift")
+    assert shifted.statistic > shifted.threshold
+    assert shifted.p_value < 1e-6
+
+
+def test_a_significant_but_tiny_shift_is_a_warning() -> None:
+    rng = np.random.default_rng(2)
+    reference = reference_from({"x": rng.normal(size=50_000).tolist()})
+    verdict, tests = verdict_of(reference, {"x": (rng.normal(size=20_000) + 0.08).tolist()}, Calibration())
+    assert verdict == "warning"
+    assert tests[0].p_value < 1e-4
+
+
+def test_missing_cells_and_unseen_categories_are_named() -> None:
+    rng = np.random.default_rng(3)
+    reference = reference_from(sample(rng, 2_000))
+    table = sample(rng, 500)
+    table["normal-0"][:60] = [None] * 60
+    table["city"][:40] = ["nowhere"] * 40
+    verdict, tests = verdict_of(reference, table, Calibration())
+    assert verdict == "drift"
+    assert {(t.name, t.test) for t in tests if t.verdict == "drift"} == {
+        ("normal-0", "missing_rate"),
+        ("city", "unseen_rate"),
+    }
+
+
+def test_few_rows_are_no_verdict() -> None:
+    rng = np.random.default_rng(4)
+    reference = reference_from(sample(rng, 2_000))
+    verdict, _ = verdict_of(reference, {k: [5.0 if k != "city" else "z"] * 50 for k in sample(rng, 1)}, Calibration())
+    assert verdict == "insufficient_data"
+
+
+def test_a_state_changes_after_windows_in_a_row() -> None:
+    standing = Standing()
+    said = [standing.take(v, 2) for v in ("drift", "stable", "drift", "drift", "drift", "stable", "warning", "stable")]
+    assert said == [
+        ("warning", None),
+        ("stable", None),
+        ("warning", None),
+        ("drift", "detected"),
+        ("drift", None),
+        ("drift", None),
+        ("warning", "resolved"),
+        ("stable", None),
+    ]
+    assert standing.take("insufficient_data", 2) == ("insufficient_data", None)
+
+
+def test_a_window_counts_whatever_the_chunks() -> None:
+    rng = np.random.default_rng(5)
+    reference = reference_from(sample(rng, 1_000))
+    table = sample(rng, 300)
+    whole = window_of(reference, table)
+    parts = RowWindow.empty(reference)
+    rows = [dict(zip(table, values, strict=True)) for values in zip(*table.values(), strict=True)]
+    for at in range(0, 300, 77):
+        part = rows[at : at + 77]
+        parts.add(reference, part, [r["normal-0"] for r in part], [0.0] * len(part), at + 1)
+        parts = RowWindow.load(parts.dump())
+    assert parts == whole

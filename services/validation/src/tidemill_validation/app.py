@@ -1,0 +1,21 @@
+"""The judge's table of contents."""
+
+from importlib.metadata import version
+
+from tidemill_shared.service import Service
+from tidemill_shared.signing import Verifier
+from tidemill_validation.handlers import Judge
+from tidemill_validation.settings import ValidationSettings
+
+
+def build(settings: ValidationSettings) -> Service:
+    """Wire the service; nothing connects yet."""
+    service = Service("validation", settings)
+    verifier = Verifier(settings.keys.public_file)
+    judge = Judge(service, verifier, settings.validation, version("tidemill-validation"))
+    service.bus.consume(judge.on_model_packaged)
+    service.bus.consume(judge.on_model_approved)
+    service.bus.consume(judge.on_rollback_requested)
+    service.on_start(judge.child.warm)
+    service.on_stop(judge.child.stop)
+    return service

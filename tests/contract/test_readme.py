@@ -1,0 +1,110 @@
+"""The examples in the contracts' README, run as they stand against a real Redis."""
+
+import asyncio
+import os
+import re
+import shutil
+import sys
+import sysconfig
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from tidemill_contracts.envelope import FIELD
+from tidemill_contracts.events import DataArrived, PredictionCompleted, PredictionRequested
+from tidemill_contracts.prediction import CompletedPrediction
+from tidemill_contracts.registry import parse_as
+from tidemill_contracts.streams import stream_key
+from tidemill_shared.testing.platform import Platform
+
+README = Path(__file__).resolve().parents[2] / "contracts" / "README.md"
+
+
+def examples(language: str) -> list[str]:
+    """The fenced blocks of a language, in order."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", README.read_text(), re.DOTALL | re.MULTILINE)
+
+
+async def run(*command: str, env: Mapping[str, str], cwd: Path) -> str:
+    """Standard output of a command that must succeed."""
+    process = await asyncio.create_subprocess_exec(
+        *command, env=env, cwd=cwd, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+    try:
+        out, err = await asyncio.wait_for(process.communicate(), 30)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    assert process.returncode == 0, err.decode()
+    return out.decode()
+
+
+@pytest.fixture
+def env(platform: Platform) -> dict[str, str]:
+    """What the examples read from their environment."""
+    password, port = platform.servers.redis_password, platform.servers.redis_port
+    return dict(os.environ) | {
+        "REDIS_URL": f"redis://:{password}@127.0.0.1:{port}/0",
+        "TIDEMILL_NAMESPACE": platform.namespace,
+        "TIDEMILL_STORE__BUCKET": platform.store.bucket,
+    }
+
+
+async def test_publishing_new_data(platform: Platform, env: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "season-1915.csv").write_text("at_bats,home_runs\n480,11\n")
+    script = examples("python")[0]
+    await run(sys.executable, "-c", script, env=env, cwd=tmp_path)
+    await run(sys.executable, "-c", script, env=env, cwd=tmp_path)
+    first, second = await platform.events(DataArrived)
+    assert first.id == second.id
+    assert first.pipeline == "home-runs"
+    assert first.data.uri == f"s3://{platform.store.bucket}/raw/home-runs/{first.data.sha256}.csv"
+    assert first.data.size == 25
+
+
+async def test_asking_for_predictions_and_reading_results(
+    platform: Platform, env: dict[str, str], tmp_path: Path
+) -> None:
+    reading = asyncio.create_task(run(sys.executable, "-c", examples("python")[1], env=env, cwd=tmp_path))
+    request = await platform.wait_for(PredictionRequested, pipeline="home-runs")
+    answer = CompletedPrediction(
+        prediction_id=request.id, prediction=True, model_version="0" * 12, dataset_version="1" * 12
+    )
+    results = stream_key(platform.namespace, PredictionCompleted.type_name(), "home-runs")
+    await platform.redis.xadd(results, {FIELD: b"not an event"})
+    await platform.publish(PredictionCompleted.caused_by(request, answer))
+    out = await reading
+    assert "skipped" in out
+    assert CompletedPrediction.from_json(out.splitlines()[-1]) == answer
+    assert (await platform.redis.xpending(results, "dashboard"))["pending"] == 0
+
+
+async def test_the_same_with_redis_cli(platform: Platform, env: dict[str, str], tmp_path: Path) -> None:
+    example = next(block for block in examples("sh") if "redis-cli" in block)
+    # The example speaks to a Redis on the default port; this stands between it and the test's server.
+    scripts = f"{sysconfig.get_path('scripts')}{os.pathsep}{os.environ['PATH']}"
+    wrapper = tmp_path / "bin" / "redis-cli"
+    wrapper.parent.mkdir()
+    wrapper.write_text(
+        f'#!/bin/sh\nexec {shutil.which("redis-cli", path=scripts)} -p {platform.servers.redis_port} "$@"\n'
+    )
+    wrapper.chmod(0o755)
+    env |= {
+        "REDISCLI_AUTH": platform.servers.redis_password,
+        "PATH": f"{wrapper.parent}{os.pathsep}{os.environ['PATH']}",
+    }
+    requests, results = (
+        stream_key("tidemill", kind, "home-runs") for kind in ("prediction.requested.v1", "prediction.completed.v1")
+    )
+    await platform.redis.delete(requests, results)
+    await platform.redis.xadd(results, {FIELD: b"the result"})
+    try:
+        out = await run("sh", "-ec", example, env=env, cwd=tmp_path)
+        ((_, fields),) = await platform.redis.xrange(requests)
+    finally:
+        await platform.redis.delete(requests, results)
+    assert "the result" in out
+    event = parse_as(PredictionRequested, fields[FIELD.encode()])
+    assert event.data.features == {"age": 27, "at_bats": 480, "league": "AL"}
