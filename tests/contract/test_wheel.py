@@ -70,7 +70,7 @@ def test_it_imports_when_nothing_but_pydantic_is_there(wheel: Path, tmp_path: Pa
 def test_a_fresh_environment_gets_pydantic_and_nothing_else(wheel: Path, tmp_path: Path) -> None:
     venv.create(tmp_path / "fresh", with_pip=True)
     python = tmp_path / "fresh" / "bin" / "python"
-    pip = [python, "-m", "pip", "--disable-pip-version-check", "--quiet"]
+    pip = [python, "-m", "pip", "--disable-pip-version-check"]
     # The versions of the lock, without its hashes: with hashes pip would want one for the wheel too.
     pins = re.findall(r"^[a-z0-9-]+==[^ ;]+", (ROOT / "requirements.lock").read_text(), re.MULTILINE)
     (tmp_path / "pins.txt").write_text("\n".join(pins))

@@ -40,7 +40,7 @@ def test_no_change_no_alarm() -> None:
     for seed in range(20):
         adwin = Adwin(0.05)
         errors = np.random.default_rng(seed).uniform(size=3_000) < 0.15
-        alarms += any([adwin.update(float(e), row=i, time=0.0) for i, e in enumerate(errors)])
+        alarms += any(adwin.update(float(e), row=i, time=0.0) for i, e in enumerate(errors))
     assert alarms <= 2
 
 

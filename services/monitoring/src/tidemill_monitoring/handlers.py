@@ -27,6 +27,8 @@ from tidemill_shared.telemetry import counter, histogram
 log = logger(__name__)
 _STORE_PAUSE_SECONDS = 1.0
 _SWEEP_SECONDS = 10.0
+_SWEEP_ROWS = 128
+"""Rows opened between two looks for rows to give up; a look may give up twice as many, so it keeps pace."""
 
 
 class Handlers:
@@ -42,6 +44,7 @@ class Handlers:
         # that fails leaves nothing behind; and one whose step was refused has a version nobody ever stored.
         self._monitors: dict[str, tuple[bytes | None, Monitor]] = {}
         self._swept: dict[str, float] = {}
+        self._opened: dict[str, int] = {}
 
     async def on_model_promoted(self, event: ModelPromoted) -> None:
         """Remember the promotion and fetch its reference before the first answer by it arrives."""
@@ -108,9 +111,11 @@ class Handlers:
                 await asyncio.sleep(_STORE_PAUSE_SECONDS)
 
     async def _expired(self, pipeline: str, memory: Memory, join: Join, wall: float) -> list[str]:
-        if wall - self._swept.get(pipeline, 0.0) < _SWEEP_SECONDS and len(join.opened) < self._settings.batch_records:
+        opened = self._opened.get(pipeline, 0) + len(join.opened)
+        if wall - self._swept.get(pipeline, 0.0) < _SWEEP_SECONDS and opened < _SWEEP_ROWS:
+            self._opened[pipeline] = opened
             return []
-        self._swept[pipeline] = wall
+        self._swept[pipeline], self._opened[pipeline] = wall, 0
         # What the batch itself touches is not idle, and what it finished is gone already.
         busy = {*join.touched, *join.finished}
         return [id_ for id_ in await memory.given_up(wall) if id_ not in busy]

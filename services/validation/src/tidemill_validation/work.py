@@ -38,15 +38,8 @@ def judge(job: Job, progress: Callable[[Any], None]) -> Judged:
 
     table = rows.read(job.test, job.from_ordinal, job.since, job.max_rows)
     n = table.num_rows
-    findings = [
-        gate.Finding(
-            "rows",
-            n >= job.min_rows,
-            f"{n} rows that training never read, at least {job.min_rows} needed",
-            n,
-            job.min_rows,
-        )
-    ]
+    enough = f"{n} rows that training never read, at least {job.min_rows} are needed"
+    findings = [gate.Finding("rows", n >= job.min_rows, enough, n, job.min_rows)]
     if not findings[0].passed:
         return Judged(n, {}, _checked(findings), None, passed=False, promote=False)
     y = rows.targets(table, job.target, job.classes)

@@ -19,24 +19,28 @@ class ErrorWatch:
 
     adwin: Adwin
     rearm_rows: int
-    """An alarm is repeated only after so many further labelled rows, when the error has grown again."""
+    """An alarm may be repeated only after so many further labelled rows, against the error they had."""
     alarm_row: int = 0
     """0: no alarm."""
     calm_mean: float = 0.0
     """Mean error before the first alarm."""
+    known_mean: float | None = None
+    """Mean error the last alarm has led to; None until ``rearm_rows`` have shown it."""
 
     def take(self, error: float, *, row: int, time: float, newest: float, version: str) -> Detected | Resolved | None:
         """Take the error (0 to 1) of labelled row ``row``; ``newest`` is the latest event time labelled so far."""
         cut = self.adwin.update(error, row=row, time=time)
+        if self.alarm_row and self.known_mean is None and row - self.alarm_row >= self.rearm_rows:
+            self.known_mean = self.adwin.mean
         if cut is None:
             return None
         if not cut.worse:
             return self._better(cut, row, newest, version)
-        if self.alarm_row and row - self.alarm_row < self.rearm_rows:
-            return None
+        if self.alarm_row and (self.known_mean is None or cut.after <= self.known_mean + cut.epsilon):
+            return None  # still the change that is known
         if not self.alarm_row:
             self.calm_mean = cut.before
-        self.alarm_row = row
+        self.alarm_row, self.known_mean = row, None
         evidence = Test(
             "error",
             "adwin",
@@ -56,15 +60,16 @@ class ErrorWatch:
     def _better(self, cut: Cut, row: int, newest: float, version: str) -> Resolved | None:
         if not self.alarm_row or cut.after > self.calm_mean + cut.epsilon:
             return None
-        self.alarm_row = 0
+        self.alarm_row, self.known_mean = 0, None
         span = Span(row - cut.began_row + 1, cut.began_row, row, cut.began_time, newest)
         return Resolved("concept", version, span, "stable")
 
     def dump(self) -> dict[str, Any]:
         """Everything, as JSON values."""
-        return {"adwin": self.adwin.dump(), "alarm_row": self.alarm_row, "calm_mean": self.calm_mean}
+        means = [self.calm_mean, self.known_mean]
+        return {"adwin": self.adwin.dump(), "alarm_row": self.alarm_row, "means": means}
 
     @classmethod
     def load(cls, delta: float, rearm_rows: int, dumped: dict[str, Any]) -> "ErrorWatch":
         """What ``dump`` gave, back."""
-        return cls(Adwin.load(delta, dumped["adwin"]), rearm_rows, dumped["alarm_row"], dumped["calm_mean"])
+        return cls(Adwin.load(delta, dumped["adwin"]), rearm_rows, dumped["alarm_row"], *dumped["means"])

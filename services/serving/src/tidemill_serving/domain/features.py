@@ -1,14 +1,22 @@
-"""Rows as they come (JSON objects) into the two matrices of a model, each row judged by itself."""
+"""Rows as they come (JSON objects) into the two matrices of a model, each row judged by itself.
+
+A batch in which all is well is converted at once, column by column; only when something in it is not are its rows
+looked at one by one, by the same rules.
+"""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
+_NUMERIC_TYPES = {float, int, bool, type(None)}
+_STRING_TYPES = {str, type(None)}
 
 
 @dataclass(frozen=True)
@@ -45,6 +53,14 @@ Row = Mapping[str, Any]
 
 def matrices(rows: Sequence[Row], layout: Layout) -> tuple[Matrices, list[Refusal | None]]:
     """The matrices of the rows that are fine, in order, and for each row None or why it is not."""
+    numbers = _numbers_at_once(rows, layout.numeric)
+    strings = _strings_at_once(rows, layout)
+    if numbers is not None and strings is not None:
+        return Matrices(numbers, strings), [None] * len(rows)
+    return _one_by_one(rows, layout)
+
+
+def _one_by_one(rows: Sequence[Row], layout: Layout) -> tuple[Matrices, list[Refusal | None]]:
     numbers: list[list[float]] = []
     strings: list[list[str]] = []
     refusals: list[Refusal | None] = []
@@ -66,6 +82,58 @@ def matrices(rows: Sequence[Row], layout: Layout) -> tuple[Matrices, list[Refusa
         ),
         refusals,
     )
+
+
+def _picker(names: Sequence[str]) -> Callable[[Row], tuple[Any, ...]]:
+    if len(names) > 1:
+        return itemgetter(*names)
+    return lambda row: tuple(row[name] for name in names)
+
+
+def _numbers_at_once(rows: Sequence[Row], names: Sequence[str]) -> NDArray[np.float32] | None:
+    """The matrix, or None when some cell is not acceptable."""
+    try:
+        flat = list(chain.from_iterable(map(_picker(names), rows)))
+        if not set(map(type, flat)) <= _NUMERIC_TYPES:
+            return None
+        wide = np.array(flat, np.float64)  # None becomes NaN
+    except (KeyError, OverflowError):
+        return None
+    # A NaN among them compares as false, and so counts as missing only if there is a null to account for it.
+    bad = len(flat) - int(np.count_nonzero(np.abs(wide) <= _FLOAT32_MAX))
+    if bad and bad != flat.count(None):
+        return None
+    return wide.astype(np.float32).reshape(len(rows), len(names))
+
+
+def _strings_at_once(rows: Sequence[Row], layout: Layout) -> NDArray[Any] | None:
+    """The matrix, or None when some cell is not acceptable."""
+    names = layout.categorical
+    try:
+        flat = list(chain.from_iterable(map(_picker(names), rows)))
+    except KeyError:
+        return None
+    if not set(map(type, flat)) <= _STRING_TYPES:
+        return None
+    if None in flat:
+        flat = [value or "" for value in flat]
+    if layout.categories is None:
+        if not _encodable("".join(flat)):
+            return None
+    else:
+        for column, name in enumerate(names):
+            if not set(flat[column :: len(names)]) <= layout.categories.get(name, frozenset()) | {""}:
+                return None
+    return np.array(flat, object).reshape(len(rows), len(names))
+
+
+def _encodable(text: str) -> bool:
+    """False for half a surrogate pair, which JSON can spell and UTF-8 cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 class _Refused(Exception):
@@ -102,6 +170,8 @@ def _string(row: Row, name: str, categories: Mapping[str, frozenset[str]] | None
         raise _Refused("wrong_type", name, f"feature {name!r} must be a string or null, not {_kind(value)}")
     if categories is not None and value and value not in categories.get(name, frozenset()):
         raise _Refused("unknown_category", name, f"feature {name!r}: the model was trained without this category")
+    if not _encodable(value):
+        raise _Refused("wrong_type", name, f"feature {name!r} is not valid Unicode")
     return value
 
 

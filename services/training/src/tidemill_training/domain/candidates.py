@@ -12,6 +12,8 @@ from sklearn.ensemble import (
 from sklearn.linear_model import LogisticRegression, Ridge
 
 Parameters = dict[str, Any]
+MAX_LEAVES = 1024
+"""Of a tree of a forest: without a bound its size, and with it the package and its latency, grow with the rows."""
 
 DEFAULTS: dict[str, Parameters] = {
     "linear": {"strength": 1.0},
@@ -50,7 +52,7 @@ def estimator(family: str, task: str, parameters: Parameters, seed: int, jobs: i
         # Native categories convert silently wrong; early stopping would take rows away from a small set.
         return boosting(**parameters, categorical_features=None, early_stopping=False, random_state=seed)
     forest = RandomForestClassifier if classify else RandomForestRegressor
-    return forest(**parameters, random_state=seed, n_jobs=jobs)
+    return forest(**parameters, max_leaf_nodes=MAX_LEAVES, random_state=seed, n_jobs=jobs)
 
 
 def baseline(task: str) -> Any:

@@ -1,5 +1,6 @@
-"""Scores, calibration, confusion."""
+"""Scores, calibration, confusion. Everything is judged on answers to rows the model was not fitted on."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,57 +11,99 @@ Array = NDArray[Any]
 LOWER_IS_BETTER = frozenset({"log_loss", "brier", "mae", "rmse"})
 
 
-def classification_scores(y: Array, p: Array, positive: int) -> dict[str, float]:
-    """``y`` [n] class indexes, ``p`` [n, classes] probabilities. Binary scores are about the class ``positive``;
-    with more classes precision, recall and F1 are macro averages and ROC AUC is one against the rest."""
+@dataclass(frozen=True)
+class Answers:
+    """Truth and answers for the same rows. Classification: ``y`` [n] class indexes, ``answer`` [n, classes]
+    probabilities; regression: ``y`` [n] and ``answer`` [n] in the target's unit."""
+
+    y: Array
+    answer: Array
+    positive: int = 0
+    threshold: float | None = None
+    """Binary only: the positive class from this probability on; None takes the most probable class."""
+
+    @property
+    def classifies(self) -> bool:
+        """Whether the answers are probabilities."""
+        return self.answer.ndim == 2
+
+    @property
+    def labels(self) -> Array:
+        """[n] class indexes answered."""
+        if self.threshold is None or self.answer.shape[1] != 2:
+            return np.asarray(self.answer.argmax(axis=1))
+        return np.where(self.answer[:, self.positive] >= self.threshold, self.positive, 1 - self.positive)
+
+
+def scores(answers: Answers) -> dict[str, float]:
+    """Every metric that is defined for these answers, finite."""
+    found = classification_scores(answers) if answers.classifies else regression_scores(answers)
+    return {name: float(value) for name, value in found.items() if np.isfinite(value)}
+
+
+def classification_scores(answers: Answers) -> dict[str, float]:
+    """Binary scores are about the positive class; with more classes precision, recall and F1 are macro averages and
+    ROC AUC is the mean of each class against the rest. Brier is the mean squared error of the positive class's
+    probability, with more classes summed over them (Brier 1950)."""
+    y, p, positive = answers.y, answers.answer, answers.positive
     k = p.shape[1]
-    predicted = p.argmax(axis=1)
-    labels = list(range(k))
-    average: dict[str, Any] = {"pos_label": positive} if k == 2 else {"average": "macro", "labels": labels}
-    scores = {
-        "accuracy": m.accuracy_score(y, predicted),
-        "precision": m.precision_score(y, predicted, zero_division=0.0, **average),
-        "recall": m.recall_score(y, predicted, zero_division=0.0, **average),
-        "f1": m.f1_score(y, predicted, zero_division=0.0, **average),
-        "log_loss": m.log_loss(y, np.clip(p, 1e-15, 1), labels=labels),
+    every = list(range(k))
+    average: dict[str, Any] = {"pos_label": positive} if k == 2 else {"average": "macro", "labels": every}
+    found = {
+        "accuracy": m.accuracy_score(y, answers.labels),
+        "precision": m.precision_score(y, answers.labels, zero_division=0.0, **average),
+        "recall": m.recall_score(y, answers.labels, zero_division=0.0, **average),
+        "f1": m.f1_score(y, answers.labels, zero_division=0.0, **average),
+        "log_loss": _log_loss(y, p),
         "brier": float(((p - np.eye(k)[y]) ** 2).sum(axis=1).mean() / (2 if k == 2 else 1)),
     }
-    if len(np.unique(y)) == k:  # the area is undefined when a class is absent
-        scores["roc_auc"] = (
-            m.roc_auc_score(y == positive, p[:, positive])
-            if k == 2
-            else m.roc_auc_score(y, p, multi_class="ovr", labels=labels)
-        )
-    return {name: float(value) for name, value in scores.items()}
+    sides = [positive] if k == 2 else [c for c in every if 0 < (y == c).sum() < len(y)]
+    if sides and 0 < (y == sides[0]).sum() < len(y):  # the area is undefined when a side is absent
+        found["roc_auc"] = float(np.mean([m.roc_auc_score(y == c, p[:, c]) for c in sides]))
+    return found
 
 
-def regression_scores(y: Array, predicted: Array) -> dict[str, float]:
+def _log_loss(y: Array, p: Array) -> float:
+    return float(-np.log(np.clip(p[np.arange(len(y)), y], 1e-15, 1.0)).mean())
+
+
+def regression_scores(answers: Answers) -> dict[str, float]:
     """MAE and RMSE in the target's unit, R² without unit."""
+    y, predicted = answers.y, answers.answer
     return {
         "mae": float(m.mean_absolute_error(y, predicted)),
         "rmse": float(m.root_mean_squared_error(y, predicted)),
-        "r2": float(m.r2_score(y, predicted)) if len(y) > 1 else 0.0,
+        "r2": float(m.r2_score(y, predicted)) if len(y) > 1 else float("nan"),
     }
 
 
-def better(metric: str, score: float) -> float:
-    """The score turned so that more is better."""
-    return -score if metric in LOWER_IS_BETTER else score
+def utility(metric: str, found: dict[str, float]) -> float:
+    """The primary metric turned so that more is better; -inf where it is undefined."""
+    if metric not in found:
+        return float("-inf")
+    return -found[metric] if metric in LOWER_IS_BETTER else found[metric]
 
 
-def calibration(y: Array, p: Array, positive: int, bins: int = 10) -> list[tuple[float, float, int]]:
-    """Reliability diagram of the positive class: mean predicted, observed frequency, rows, of each filled bin."""
-    scores = p[:, positive]
-    which = np.clip((scores * bins).astype(int), 0, bins - 1)
-    hit = y == positive
+def calibration(answers: Answers, bins: int = 10) -> list[tuple[float, float, int]]:
+    """Reliability diagram: mean predicted, observed frequency and rows of each filled bin; of the positive class, or
+    with more than two classes of the class answered."""
+    if not answers.classifies:
+        return []
+    binary = answers.answer.shape[1] == 2
+    score = answers.answer[:, answers.positive] if binary else answers.answer.max(axis=1)
+    hit = answers.y == (answers.positive if binary else answers.answer.argmax(axis=1))
+    which = np.clip((score * bins).astype(int), 0, bins - 1)
     return [
-        (float(scores[which == b].mean()), float(hit[which == b].mean()), int((which == b).sum()))
+        (float(score[which == b].mean()), float(hit[which == b].mean()), int((which == b).sum()))
         for b in range(bins)
         if (which == b).any()
     ]
 
 
-def confusion(y: Array, p: Array) -> list[list[int]]:
-    """Rows: true class; columns: predicted class."""
-    matrix: list[list[int]] = m.confusion_matrix(y, p.argmax(axis=1), labels=list(range(p.shape[1]))).tolist()
+def confusion(answers: Answers) -> list[list[int]]:
+    """Rows: true class; columns: answered class. Empty for regression."""
+    if not answers.classifies:
+        return []
+    every = list(range(answers.answer.shape[1]))
+    matrix: list[list[int]] = m.confusion_matrix(answers.y, answers.labels, labels=every).tolist()
     return matrix

@@ -1,84 +1,22 @@
 """The governor: which triggers become trainings, when, and on which rows.
 
-Single flight (one training a pipeline), cool-down after each, coalescing with a trailing edge (triggers that come
-while one runs are merged into one that is served afterwards), and patience (a trigger waits until enough rows have
-arrived since the change was noticed). Pure: the state goes in, the state and the decision come out.
+Single flight (one training a pipeline), cool-down after each, coalescing with a trailing edge (what comes while one
+runs is merged into one trigger that is served afterwards), patience (a trigger waits until enough rows have arrived
+since the change was noticed) and persistence (a change whose training failed for its rows, or whose model was
+rejected, is tried again once twice as many rows are there).
+
+Pure: state and facts go in, the new state and a decision come out. Two triggers can wait: a person's request
+(``asked``), which is served first and takes the rows the person named, and the automatic one (``queued``). They are
+not merged, because a person's training on all rows would then swallow a drift that must be answered with new rows.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Literal
 
-Reason = Literal[
-    "in_flight", "cool_down", "coalesced", "waiting_for_rows", "mode", "policy", "no_dataset", "expired", "stale"
-]
+from tidemill_training.domain.state import Decision, Facts, Kind, Policy, Refusal, Run, Start, State, Trigger
+
 _REMEMBERED = 256
-
-
-@dataclass(frozen=True)
-class Policy:
-    """What the pipeline's specification allows."""
-
-    mode: str
-    min_rows: int
-    max_rows: int | None
-    cool_down_seconds: float
-    wait_seconds: float
-    new_rows: int | None
-
-
-@dataclass(frozen=True)
-class Trigger:
-    """A wish for a training. ``since`` is the event time from which rows count; None counts all."""
-
-    id: str
-    kind: str
-    asked_at: datetime
-    since: datetime | None = None
-    force: bool = False
-    newest: int | None = None
-    reason: str = ""
-    correlation: str | None = None
-
-
-@dataclass(frozen=True)
-class State:
-    """What is known of one pipeline."""
-
-    running: str | None = None
-    """Id of the trigger that runs."""
-    running_since: datetime | None = None
-    finished_at: datetime | None = None
-    trained: int = 0
-    queued: Trigger | None = None
-    dataset: str | None = None
-    """Version of the newest dataset."""
-    uploaded_rows: int = 0
-    """Rows from outside since the last training began."""
-    handled: tuple[str, ...] = field(default=())
-    """Ids of the last triggers and datasets, so that a redelivered one changes nothing."""
-
-
-@dataclass(frozen=True)
-class Start:
-    """Train now."""
-
-    trigger: Trigger
-    newest: int | None
-
-
-@dataclass(frozen=True)
-class Refusal:
-    """Not now, or not at all."""
-
-    trigger: Trigger
-    reason: Reason
-    message: str
-    queued: bool
-    not_before: datetime | None = None
-
-
-Decision = Start | Refusal | None
+_RANK: dict[Kind, int] = {"first_data": 0, "new_data": 1, "performance": 2, "drift": 3, "operator": 4}
 
 
 def remember(state: State, id_: str) -> State:
@@ -86,64 +24,152 @@ def remember(state: State, id_: str) -> State:
     return replace(state, handled=(*state.handled, id_)[-_REMEMBERED:])
 
 
-def ask(state: State, trigger: Trigger, policy: Policy, rows: int, now: datetime) -> tuple[State, Decision]:
-    """A trigger has arrived; ``rows`` are the rows it could train on."""
+def admit(state: State, trigger: Trigger, policy: Policy, champion: str | None) -> tuple[State, Refusal | None]:
+    """A trigger arrives: refused for good, merged with the one that waits, or made to wait (for ``decide``)."""
     state = remember(state, trigger.id)
-    if policy.mode != "auto" and trigger.kind not in ("operator", "first_data"):
-        why = f"the pipeline's retrain mode is {policy.mode!r}: a person may run `tidemill train`"
-        return state, Refusal(trigger, "mode", why, queued=False)
-    if state.queued is not None:
-        # Merged: the earliest change noticed decides from where rows count; a person's force is kept.
-        merged = replace(
-            state.queued, force=state.queued.force or trigger.force, since=_earlier(state.queued.since, trigger.since)
-        )
-        state = replace(state, queued=merged)
-        kept = f"merged into the trigger {merged.id} that waits already"
-        state, decision = advance(state, policy, rows, now)
-        return state, decision or Refusal(trigger, "coalesced", kept, queued=True)
-    state = replace(state, queued=trigger)
-    new, decision = advance(state, policy, rows, now)
-    return new, decision or _why_waiting(state, trigger, policy, rows, now)
+    refused = _refused(trigger, policy, champion)
+    if refused:
+        return state, refused
+    if trigger.kind == "operator":
+        merged = _joined(state.asked, trigger) if state.asked else trigger
+        new = replace(state, asked=merged)
+    else:
+        merged = _merged(state.queued, trigger) if state.queued else trigger
+        new = replace(state, queued=merged)
+    if merged.id == trigger.id:
+        return new, None
+    why = f"merged into the {merged.kind} trigger {merged.id} that waits already"
+    return new, Refusal(trigger, "coalesced", why, queued=True)
 
 
-def advance(state: State, policy: Policy, rows: int, now: datetime) -> tuple[State, Decision]:
-    """Serve the queued trigger if its time has come; drop it if it has waited too long."""
-    trigger = state.queued
-    if trigger is None:
-        return state, None
-    if now - trigger.asked_at > timedelta(seconds=policy.wait_seconds):
-        why = f"too few rows for {policy.wait_seconds:.0f} s"
-        return replace(state, queued=None), Refusal(trigger, "expired", why, queued=False)
-    if _why_waiting(state, trigger, policy, rows, now) is not None:
-        return state, None
-    newest = trigger.newest if trigger.newest is not None else policy.max_rows if trigger.since else None
-    started = replace(state, queued=None, running=trigger.id, running_since=now, uploaded_rows=0)
-    return started, Start(trigger, newest)
+def data_trigger(state: State, policy: Policy, champion: str | None) -> Kind | None:
+    """What new rows ask for by themselves: a first training while there is no champion, or one by number of rows."""
+    if policy.new_rows and state.uploaded_rows >= policy.new_rows and (champion or state.running or state.last):
+        return "new_data"
+    return None if champion else "first_data"
 
 
-def finish(state: State, run: str, now: datetime, *, succeeded: bool) -> State:
-    """The training of trigger ``run`` has ended; a repetition changes nothing."""
-    if state.running != run:
-        return state
-    return replace(
-        state, running=None, running_since=None, finished_at=now, trained=state.trained + (1 if succeeded else 0)
-    )
+def decide(state: State, policy: Policy, facts: Facts, now: datetime) -> tuple[State, Decision]:
+    """Serve a waiting trigger whose time has come, or drop one whose time is over. Call until it decides nothing."""
+    queued = state.queued
+    if queued:
+        obsolete = _obsolete(state, queued, policy, facts, now)
+        if obsolete:
+            return replace(state, queued=None), obsolete
+    for trigger in (state.asked, queued):
+        if trigger and why_waiting(state, trigger, policy, facts, now) is None:
+            newest = trigger.newest or (policy.max_rows if trigger.since else None)
+            started = _without(replace(state, uploaded_rows=0), trigger)
+            run = Run(trigger.run, trigger, now, facts.dataset or "", facts.rows)
+            return replace(started, running=run), Start(trigger, newest)
+    return state, None
 
 
-def _earlier(a: datetime | None, b: datetime | None) -> datetime | None:
-    return None if a is None or b is None else min(a, b)
-
-
-def _why_waiting(state: State, trigger: Trigger, policy: Policy, rows: int, now: datetime) -> Refusal | None:
-    if state.dataset is None:
+def why_waiting(state: State, trigger: Trigger, policy: Policy, facts: Facts, now: datetime) -> Refusal | None:
+    """The first reason for which a trigger cannot be served yet."""
+    if facts.dataset is None:
         return Refusal(trigger, "no_dataset", "there is no dataset yet; served when there is one", queued=True)
     if state.running is not None:
-        return Refusal(trigger, "in_flight", "a training is running; served after it", queued=True)
+        return Refusal(trigger, "in_flight", f"training {state.running.id} runs; served after it", queued=True)
     if state.finished_at is not None and not trigger.force:
         free = state.finished_at + timedelta(seconds=policy.cool_down_seconds)
         if now < free:
-            return Refusal(trigger, "cool_down", f"cooling down until {free:%H:%M:%S}", queued=True, not_before=free)
-    if trigger.since is not None and rows < policy.min_rows:
-        why = f"{rows} of {policy.min_rows} rows since {trigger.since:%Y-%m-%d %H:%M} are here"
+            return Refusal(trigger, "cool_down", f"cooling down until {free.isoformat()}", queued=True, not_before=free)
+    needed = trigger.min_rows or policy.min_rows
+    # A person who names rows gets a training on them, or its failure, at once.
+    if trigger.kind != "operator" and trigger.since is not None and facts.rows < needed:
+        why = f"{facts.rows} of {needed} rows since {trigger.since.isoformat()} are here"
         return Refusal(trigger, "waiting_for_rows", why, queued=True)
     return None
+
+
+def begin(state: State, run: Run) -> State:
+    """A worker takes up ``run``: one more attempt. A run the state does not know (Redis was lost, a dead letter was
+    replayed) takes the place if it is free; compare ``running.id`` to see who has it."""
+    current = state.running or run
+    if current.id != run.id:
+        return state
+    return replace(state, running=replace(current, attempts=current.attempts + 1))
+
+
+def finish(state: State, run: str, now: datetime, *, model: str | None, rows_failed: bool = False) -> State:
+    """The training of trigger ``run`` has ended with a model, or without one; a repetition changes nothing.
+
+    ``rows_failed``: its rows were at fault, so more of them may help.
+    """
+    if state.running is None or state.running.id != run:
+        return state
+    ended = replace(state.running, model=model)
+    state = replace(state, running=None, last=ended, finished_at=now)
+    return _again(state, ended) if rows_failed else state
+
+
+def reject(state: State, model: str) -> State:
+    """The last model cannot replace the champion: the change it answered still stands."""
+    return _again(state, state.last) if state.last and state.last.model == model else state
+
+
+def _again(state: State, run: Run) -> State:
+    trigger = run.trigger
+    if trigger.since is None or trigger.kind == "operator":
+        return state
+    retry = replace(trigger, min_rows=2 * max(run.rows, trigger.min_rows or 0, 1), attempt=trigger.attempt + 1)
+    # Once only for one run; what has been queued meanwhile is newer and knows better.
+    return replace(state, queued=state.queued or retry, last=replace(run, model=None))
+
+
+def _refused(trigger: Trigger, policy: Policy, champion: str | None) -> Refusal | None:
+    if trigger.kind in ("operator", "first_data"):
+        return None
+    if policy.mode != "auto":
+        why = f"the pipeline's retrain mode is {policy.mode!r}: a person may request the training"
+        return Refusal(trigger, "mode", why, queued=False)
+    if trigger.about and trigger.about not in policy.triggers:
+        why = f"{trigger.about} drift alone does not retrain this pipeline (retrain.triggers)"
+        return Refusal(trigger, "policy", why, queued=False)
+    if trigger.model and champion and trigger.model != champion:
+        why = f"it is about model {trigger.model}; the champion is {champion}"
+        return Refusal(trigger, "stale", why, queued=False)
+    return None
+
+
+def _obsolete(state: State, trigger: Trigger, policy: Policy, facts: Facts, now: datetime) -> Refusal | None:
+    if trigger.kind == "first_data" and facts.champion:
+        return Refusal(trigger, "stale", f"model {facts.champion} is champion by now", queued=False)
+    last = state.last
+    answered = last and last.model and last.model == facts.champion and last.started_at >= trigger.asked_at
+    if answered and trigger.model and trigger.model != facts.champion:
+        why = f"model {facts.champion}, trained after this was asked for, is champion by now"
+        return Refusal(trigger, "stale", why, queued=False)
+    waiting = why_waiting(state, trigger, policy, facts, now)
+    overdue = now - trigger.asked_at > timedelta(seconds=policy.wait_seconds)
+    if overdue and waiting and waiting.reason in ("waiting_for_rows", "no_dataset"):
+        return Refusal(trigger, "expired", f"after {policy.wait_seconds:.0f} s: {waiting.message}", queued=False)
+    return None
+
+
+def _merged(waiting: Trigger, new: Trigger) -> Trigger:
+    """The stronger kind speaks; rows count from the earliest change noticed; more new rows never hide a change."""
+    strong = new if _RANK[new.kind] > _RANK[waiting.kind] else waiting
+    changes = [t.since for t in (waiting, new) if t.since is not None]
+    return replace(
+        strong,
+        id=waiting.id,
+        attempt=waiting.attempt,
+        correlation=waiting.correlation,
+        asked_at=waiting.asked_at,
+        since=min(changes, default=None),
+        min_rows=waiting.min_rows,
+        causes=(*waiting.causes, new.id)[-16:],
+    )
+
+
+def _joined(waiting: Trigger, new: Trigger) -> Trigger:
+    """Of two requests by people the later one names the rows; neither's urgency is lost."""
+    causes = (*waiting.causes, new.id)[-16:]
+    merged = replace(waiting, force=waiting.force or new.force, since=new.since, newest=new.newest, causes=causes)
+    return replace(merged, reason=new.reason or waiting.reason)
+
+
+def _without(state: State, trigger: Trigger) -> State:
+    return replace(state, asked=None) if trigger is state.asked else replace(state, queued=None)

@@ -48,13 +48,16 @@ def losses(metric: str, y: Array, answers: Answers) -> Array | None:
     """The loss of each row where the metric is a mean over rows (or its root), else None."""
     if answers.values is not None:
         error = answers.values - y
-        return np.abs(error) if metric == "mae" else error**2 if metric == "rmse" else None
+        apart: Array = np.abs(error) if metric == "mae" else error**2
+        return None if metric == "r2" else apart
     assert answers.labels is not None and answers.probabilities is not None  # noqa: S101
     p, k = answers.probabilities, answers.probabilities.shape[1]
     if metric == "accuracy":
-        return (answers.labels == y).astype(float)
+        right: Array = (answers.labels == y).astype(float)
+        return right
     if metric == "log_loss":
-        return -np.log(np.clip(p[np.arange(len(y)), y], 1e-15, 1))
+        surprise: Array = -np.log(np.clip(p[np.arange(len(y)), y], 1e-15, 1))
+        return surprise
     if metric == "brier":
         squares: Array = ((p - np.eye(k)[y]) ** 2).sum(axis=1) / (2 if k == 2 else 1)
         return squares
@@ -70,7 +73,8 @@ def resampled(metric: str, y: Array, answers: Answers, positive: int, weights: A
     if answers.labels is not None and metric in ("precision", "recall", "f1") and answers.probabilities is not None:
         k = answers.probabilities.shape[1]
         classes = [positive] if k == 2 else list(range(k))
-        return np.mean([_of_class(metric, y, answers.labels, c, weights) for c in classes], axis=0)
+        macro: Array = np.mean([_of_class(metric, y, answers.labels, c, weights) for c in classes], axis=0)
+        return macro
     index = np.arange(len(y))
     drawn = []
     for w in weights:
@@ -83,9 +87,12 @@ def _of_class(metric: str, y: Array, labels: Array, c: int, weights: Array) -> A
     hit = weights @ ((y == c) & (labels == c)).astype(float)
     said, true = weights @ (labels == c).astype(float), weights @ (y == c).astype(float)
     below = {"precision": said, "recall": true, "f1": (said + true) / 2}[metric]
-    return np.divide(hit, below, out=np.zeros_like(hit), where=below > 0)
+    ratio: Array = np.divide(hit, below, out=np.zeros_like(hit), where=below > 0)
+    return ratio
 
 
 def _take(answers: Answers, index: Array) -> Answers:
-    pick = lambda a: None if a is None else a[index]  # noqa: E731 - three times the same line otherwise
+    def pick(a: Array | None) -> Array | None:
+        return None if a is None else a[index]
+
     return Answers(pick(answers.labels), pick(answers.probabilities), pick(answers.values))

@@ -1,0 +1,122 @@
+"""Entries of a prediction stream into requests: a fast reading of what is plainly right, the contracts for the rest."""
+
+import json
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+import orjson
+
+from tidemill_contracts.document import Document
+from tidemill_contracts.envelope import MAX_EVENT_BYTES, Event
+from tidemill_contracts.events import PredictionRequested
+from tidemill_contracts.names import EVENT_ID_PATTERN
+from tidemill_contracts.registry import InvalidEvent, parse_as
+
+_TYPE = PredictionRequested.type_name()
+_ID = re.compile(EVENT_ID_PATTERN.removesuffix("$"))
+_SUBJECT_TAIL = re.compile(r"[0-9a-zA-Z._-]{1,128}")
+# The plain form of RFC 3339; the contracts take more, and what they take beyond this goes to them.
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d(?:\.\d{1,6})?(?:Z|[+-](?:[01]\d|2[0-3]):[0-5]\d)")
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What an answer needs to know of its request. ``features`` is whatever JSON value the producer sent."""
+
+    id: str
+    subject: str
+    time: str
+    correlationid: str | None
+    traceparent: str | None
+    features: Any
+
+
+class _Envelope(Event[Document]):
+    """A request whose payload has not been looked at."""
+
+    type: Literal["prediction.requested.v1"] = "prediction.requested.v1"
+
+
+def read(body: bytes, pipeline: str) -> Request:
+    """The request in an entry of ``pipeline``'s stream.
+
+    Raises InvalidEvent when nobody could be answered: no JSON, no envelope, too large, another pipeline's. A sound
+    envelope around a payload that is not sound is a request all the same, to be refused by name.
+    """
+    if len(body) <= MAX_EVENT_BYTES:
+        try:
+            event = orjson.loads(body)
+        except orjson.JSONDecodeError:
+            event = None  # NaN, for one, is no JSON here but is for the contracts
+        if type(event) is dict and _plain(event, pipeline):
+            return Request(
+                event["id"],
+                event["subject"],
+                event["time"],
+                event.get("correlationid"),
+                event.get("traceparent"),
+                event["data"]["features"],
+            )
+    return _carefully(body, pipeline)
+
+
+def _plain(event: dict[str, Any], pipeline: str) -> bool:
+    """Whether the contracts would certainly take the envelope as it is."""
+    get = event.get
+    id_, subject, time, source, data = get("id"), get("subject"), get("time"), get("source"), get("data")
+    return (
+        get("type") == _TYPE
+        and get("specversion", "1.0") == "1.0"
+        and type(id_) is str
+        and _ID.fullmatch(id_) is not None
+        and _addressed(subject, pipeline)
+        and type(time) is str
+        and _TIME.fullmatch(time) is not None
+        and _exists(time)
+        and type(source) is str
+        and 1 <= len(source) <= 256
+        and get("datacontenttype", "application/json") == "application/json"
+        and _short(get("correlationid"), 128)
+        and _short(get("causationid"), 128)
+        and _short(get("traceparent"), 64)
+        and type(data) is dict
+        and type(data.get("features")) is dict
+    )
+
+
+def _addressed(subject: Any, pipeline: str) -> bool:
+    if subject == pipeline:
+        return True
+    if type(subject) is not str or not subject.startswith(f"{pipeline}/"):
+        return False
+    return _SUBJECT_TAIL.fullmatch(subject, len(pipeline) + 1) is not None
+
+
+def _short(value: Any, limit: int) -> bool:
+    return value is None or (type(value) is str and len(value) <= limit)
+
+
+def _exists(time: str) -> bool:
+    try:
+        datetime.fromisoformat(time)
+    except ValueError:  # the 30th of February
+        return False
+    return True
+
+
+def _carefully(body: bytes, pipeline: str) -> Request:
+    event: Event[Any]
+    try:
+        event = parse_as(PredictionRequested, body)
+        features: Any = event.data.features
+    except InvalidEvent as refused:
+        try:
+            event = parse_as(_Envelope, body)
+        except InvalidEvent:
+            raise refused from None
+        features = json.loads(body)["data"].get("features")
+    if event.pipeline != pipeline:
+        raise InvalidEvent("invalid", f"subject {event.subject!r} in the stream of {pipeline!r}")
+    return Request(event.id, event.subject, event.time.isoformat(), event.correlationid, event.traceparent, features)

@@ -1,0 +1,122 @@
+"""What the governor knows of a pipeline, and what it can decide. Times are aware datetimes."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+Kind = Literal["first_data", "new_data", "drift", "performance", "operator"]
+Reason = Literal[
+    "in_flight", "cool_down", "coalesced", "waiting_for_rows", "mode", "policy", "no_dataset", "expired", "stale"
+]
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What the pipeline's specification allows."""
+
+    mode: str = "auto"
+    triggers: tuple[str, ...] = ("concept", "performance")
+    min_rows: int = 500
+    max_rows: int | None = None
+    cool_down_seconds: float = 60.0
+    wait_seconds: float = 7 * 86_400.0
+    new_rows: int | None = None
+
+
+@dataclass(frozen=True)
+class Trigger:
+    """A wish for a training. ``since`` is the event time from which rows count; None counts all."""
+
+    id: str
+    kind: Kind
+    asked_at: datetime
+    about: str | None = None
+    """The kind of drift; None for what is no drift."""
+    model: str | None = None
+    """The model complained about."""
+    since: datetime | None = None
+    newest: int | None = None
+    force: bool = False
+    reason: str = ""
+    correlation: str | None = None
+    causes: tuple[str, ...] = ()
+    """Ids of triggers merged into this one."""
+    min_rows: int | None = None
+    """More than the policy's, after an attempt with fewer rows failed."""
+    attempt: int = 0
+    """How often it has been served before."""
+
+    @property
+    def run(self) -> str:
+        """Names the training this trigger becomes."""
+        return f"{self.id}~{self.attempt}" if self.attempt else self.id
+
+
+@dataclass(frozen=True)
+class Run:
+    """A training, running or ended. ``id`` is its trigger's ``run``."""
+
+    id: str
+    trigger: Trigger
+    started_at: datetime
+    dataset: str
+    rows: int = 0
+    """Rows since the trigger's change when it began."""
+    attempts: int = 0
+    model: str | None = None
+    """Version of the model it made."""
+
+
+@dataclass(frozen=True)
+class State:
+    """What is known of one pipeline."""
+
+    running: Run | None = None
+    last: Run | None = None
+    """The last training that ended."""
+    finished_at: datetime | None = None
+    asked: Trigger | None = None
+    queued: Trigger | None = None
+    uploaded_rows: int = 0
+    """Rows from outside since the last training began."""
+    handled: tuple[str, ...] = ()
+    """Ids of the last events, so that a redelivered one changes nothing."""
+
+    @property
+    def waiting(self) -> bool:
+        """Whether a trigger waits."""
+        return self.asked is not None or self.queued is not None
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the store knows."""
+
+    dataset: str | None = None
+    """Version of the newest dataset."""
+    champion: str | None = None
+    """Version of the promoted model."""
+    rows: int = 0
+    """Rows that have arrived since the change the queued trigger is about."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """Train now."""
+
+    trigger: Trigger
+    newest: int | None
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Not now, or not at all."""
+
+    trigger: Trigger
+    reason: Reason
+    message: str
+    queued: bool
+    not_before: datetime | None = None
+
+
+Decision = Start | Refusal | None
