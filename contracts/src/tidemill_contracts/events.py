@@ -134,7 +134,7 @@ class PackagingFailed(Event[FailedPackaging]):
     """A model could not be proven as a package."""
 
     publishers: ClassVar[tuple[str, ...]] = ("packaging",)
-    consumers: ClassVar[tuple[str, ...]] = ("operator",)
+    consumers: ClassVar[tuple[str, ...]] = ("operator", "training")
     type: Literal["packaging.failed.v1"] = "packaging.failed.v1"
 
 
@@ -150,7 +150,7 @@ class ModelRejected(Event[RejectedModel]):
     """A package failed a gate or did not beat the champion."""
 
     publishers: ClassVar[tuple[str, ...]] = ("validation",)
-    consumers: ClassVar[tuple[str, ...]] = ("operator",)
+    consumers: ClassVar[tuple[str, ...]] = ("operator", "training")
     type: Literal["model.rejected.v1"] = "model.rejected.v1"
 
 

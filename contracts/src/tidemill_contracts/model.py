@@ -42,6 +42,8 @@ class GrantedTraining(Document):
     """The dataset manifest to train on."""
     dataset_version: Version
     spec: ArtifactRef
+    causes: tuple[EventId, ...] = ()
+    """Ids of the events that asked for it; several when triggers were merged."""
 
 
 class TrainingProgress(Document):

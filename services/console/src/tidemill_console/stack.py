@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -114,7 +115,7 @@ class Stack:
         )
         programs = [
             Program("redis", redis, logs / "redis.log", 1),
-            Program("store", store, logs / "store.log", 1),
+            Program("store", self._with_keys(store), logs / "store.log", 1),
         ]
         for name in SERVICES:
             command = Command(
@@ -123,6 +124,18 @@ class Stack:
             )
             programs.append(Program(name, command, logs / f"{name}.log", 10))
         return programs
+
+    def _with_keys(self, store: Command) -> Command:
+        """The store under a script that reads the keys from their files: supervisord cannot pass on a value that holds
+        quotes, and so its configuration holds no secret at all."""
+        script = self.directory / "store.sh"
+        access, secret = self.credentials.store_access_key, self.credentials.store_secret_key
+        script.write_text(
+            "#!/bin/sh\n"
+            f"RCLONE_AUTH_KEY=\"\\\"$(cat {shlex.quote(str(access))}),$(cat {shlex.quote(str(secret))})\\\"\"\n"
+            f"export RCLONE_AUTH_KEY\nexec {shlex.join(store.argv)}\n"
+        )
+        return Command(("/bin/sh", str(script)))
 
     def environment(self, ports: Ports | None = None) -> dict[str, str]:
         """What a process needs to reach this stack; secrets are named by file."""

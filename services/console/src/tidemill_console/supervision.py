@@ -34,7 +34,7 @@ def _quoted(value: str) -> str:
 
 
 def configuration(directory: Path, programs: list[Program]) -> str:
-    """supervisord.conf. Secrets are named by file in it, except the store's key, so the file is 0600."""
+    """supervisord.conf; secrets are named by file in it."""
     socket, logs = socket_path(directory), directory / "logs"
     sections = [
         f"[unix_http_server]\nfile={socket}\nchmod=0700",

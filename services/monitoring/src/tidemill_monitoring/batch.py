@@ -11,7 +11,7 @@ from tidemill_monitoring.domain.join import Join
 from tidemill_monitoring.domain.monitor import Found
 from tidemill_monitoring.domain.outcome import Answer, is_number
 from tidemill_monitoring.memory import Write
-from tidemill_monitoring.translation import event_of, seconds
+from tidemill_monitoring.translation import event_of
 from tidemill_shared.delivery import Completion, Delivery, Output
 from tidemill_shared.telemetry import traced
 
@@ -85,7 +85,7 @@ class Batch:
 
 def _feed(join: Join, event: Event[Any], id_: str) -> None:
     if isinstance(event, PredictionRequested):
-        join.request(id_, dict(event.data.features), seconds(event.time))
+        join.request(id_, dict(event.data.features), event.time.timestamp())
     elif isinstance(event, PredictionCompleted):
         data = event.data
         answer = Answer(data.prediction, data.probabilities, data.classes, data.model_version, data.dataset_version)
@@ -94,7 +94,7 @@ def _feed(join: Join, event: Event[Any], id_: str) -> None:
         join.fail(id_)
     elif isinstance(event, LabelObserved):
         at = event.data.observed_at or event.time
-        join.label(id_, event.data.label, seconds(at))
+        join.label(id_, event.data.label, at.timestamp())
 
 
 def _usable(event: LabelObserved, *, regression: bool) -> bool:

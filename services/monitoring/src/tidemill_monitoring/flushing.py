@@ -12,7 +12,6 @@ from tidemill_contracts.envelope import content_id
 from tidemill_contracts.events import DataArrived
 from tidemill_contracts.pipeline import PipelineSpec
 from tidemill_monitoring import rows
-from tidemill_monitoring.domain import prediction_log
 from tidemill_monitoring.keys import Keys
 from tidemill_monitoring.settings import MonitoringGroup
 from tidemill_monitoring.spool import Spool
@@ -101,6 +100,9 @@ class Flushing:
         taken = await spool.take(_MOST_ROWS)
         if taken is None:
             return
+        # Here, because Arrow is a third of this service's memory and an idle monitor need not hold it.
+        from tidemill_monitoring.domain import prediction_log
+
         answers = [rows.logged(item) for item in taken.items]
         for hour, data in await asyncio.to_thread(prediction_log.parts, answers):
             await self._store.put(prediction_log_key(pipeline, hour, hashlib.sha256(data).hexdigest()), data)

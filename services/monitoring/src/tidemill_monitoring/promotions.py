@@ -5,6 +5,7 @@ import time
 from pydantic import ValidationError
 
 from tidemill_contracts.artifacts import ArtifactRef, promotion_key
+from tidemill_contracts.dataset import Histogram
 from tidemill_contracts.names import Version
 from tidemill_contracts.package import PackageManifest, ReferenceColumn
 from tidemill_contracts.package import Reference as ReferenceDocument
@@ -92,7 +93,8 @@ def translate(document: ReferenceDocument, digest: str) -> Reference:
 
 
 def _column(column: ReferenceColumn) -> Column:
-    if column.kind == "numeric" and column.histogram:
-        histogram = column.histogram
+    if column.kind == "numeric":
+        # Without a single value there is nothing to bin: one bin, which no test judges.
+        histogram = column.histogram or Histogram(edges=(), counts=(0,))
         return numeric_column(column.name, column.rows, column.missing, list(histogram.edges), list(histogram.counts))
     return categorical_column(column.name, column.rows, column.missing, column.categories)

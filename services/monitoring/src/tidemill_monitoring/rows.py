@@ -6,8 +6,8 @@ from datetime import datetime
 import orjson
 
 from tidemill_contracts.names import PREDICTION_COLUMN, TIME_COLUMN
+from tidemill_monitoring.domain.logged_answer import LoggedAnswer
 from tidemill_monitoring.domain.outcome import AnsweredRow, LabelledRow
-from tidemill_monitoring.domain.prediction_log import LoggedAnswer
 from tidemill_monitoring.translation import moment
 
 

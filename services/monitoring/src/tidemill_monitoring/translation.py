@@ -136,11 +136,6 @@ def _window(span: Span) -> Window:
     return Window(rows=span.rows, start=moment(span.start), end=moment(span.end), first=span.first, last=span.last)
 
 
-def seconds(time: datetime) -> float:
-    """A time as seconds since the epoch; one without a zone is taken as UTC."""
-    return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
-
-
 def moment(seconds: float) -> datetime:
     """Seconds since the epoch as a time in UTC."""
     return datetime.fromtimestamp(seconds, UTC)

@@ -1,25 +1,26 @@
-"""A batch of requests into answers: one model call, one envelope a request."""
+"""A batch of requests into answers: one model call, one answer a request."""
 
 import asyncio
 import time
-from datetime import UTC, datetime
-from typing import Any
 
-import orjson
-
-from tidemill_contracts.envelope import child_id
-from tidemill_contracts.events import PredictionCompleted, PredictionFailed, PredictionRequested
-from tidemill_contracts.registry import InvalidEvent, parse_as
+from tidemill_contracts.registry import InvalidEvent
 from tidemill_contracts.streams import stream_key
-from tidemill_serving.domain.features import Refusal, matrices
+from tidemill_serving import encode
+from tidemill_serving.decode import Request, read
+from tidemill_serving.domain.features import Matrices, Refusal, matrices
+from tidemill_serving.domain.model import Model, Scalar
 from tidemill_serving.loading import Loaded
 from tidemill_serving.models import Models
 from tidemill_shared.delivery import Completion, Delivery
+from tidemill_shared.log import logger
 from tidemill_shared.telemetry import counter, histogram
 
-_COMPLETED, _FAILED = PredictionCompleted.type_name(), PredictionFailed.type_name()
+log = logger(__name__)
+_NO_MODEL = Refusal("no_model", None, "no model has been promoted for this pipeline yet")
+_NO_OBJECT = Refusal("wrong_type", "features", "features must be an object of feature names and their values")
+_NO_ANSWER = Refusal("model_failed", None, "the model could not answer this row")
 _LARGE_BATCH = 64
-"""From here on a model call is worth a thread, so that health checks and lease renewals go on."""
+"""From here on a batch is worth a thread, so that health checks and lease renewals go on."""
 
 
 class Answering:
@@ -32,81 +33,69 @@ class Answering:
     async def on_batch(self, pipeline: str, batch: list[Delivery]) -> Completion:
         """Every request gets exactly one answer; what is no request goes to the dead letters."""
         started = time.perf_counter()
-        completion = Completion()
-        requests: list[tuple[Delivery, PredictionRequested]] = []
-        for delivery in batch:
-            try:
-                event = parse_as(PredictionRequested, delivery.body)
-                if event.pipeline != pipeline:
-                    raise InvalidEvent("invalid", f"subject {event.subject!r} in the stream of {pipeline!r}")
-            except InvalidEvent as error:
-                completion.dead.append((delivery, error.code, str(error)))
-            else:
-                requests.append((delivery, event))
-        loaded = self._models.get(pipeline)
-        if loaded is None:
-            refusal = Refusal("no_model", None, "no model has been promoted for this pipeline yet")
-            answers: list[dict[str, Any] | Refusal] = [refusal] * len(requests)
-        elif len(requests) < _LARGE_BATCH:
-            answers = self._answer(loaded, [e for _, e in requests])
+        # Read once: the whole batch is answered by this model, whatever is promoted meanwhile.
+        loaded = await self._models.ensure(pipeline)
+        if len(batch) < _LARGE_BATCH:
+            completion, refused = self._complete(pipeline, batch, loaded)
         else:
-            answers = await asyncio.to_thread(self._answer, loaded, [e for _, e in requests])
-        now = datetime.now(UTC).isoformat()
-        failed = 0
-        for (delivery, event), answer in zip(requests, answers, strict=True):
-            failed += isinstance(answer, Refusal)
-            completion.outputs.append((delivery, [self._envelope(event, answer, loaded, now)]))
+            completion, refused = await asyncio.to_thread(self._complete, pipeline, batch, loaded)
         counted = counter("tidemill.serving.predictions")
-        counted.add(len(requests) - failed, {"pipeline": pipeline, "outcome": "completed"})
-        counted.add(failed, {"pipeline": pipeline, "outcome": "failed"})
+        counted.add(len(completion.outputs) - refused, {"pipeline": pipeline, "outcome": "completed"})
+        counted.add(refused, {"pipeline": pipeline, "outcome": "failed"})
         histogram("tidemill.serving.batch.duration").record(time.perf_counter() - started, {"pipeline": pipeline})
         return completion
 
-    @staticmethod
-    def _answer(loaded: Loaded, requests: list[PredictionRequested]) -> list[dict[str, Any] | Refusal]:
-        inputs, refusals = matrices([e.data.features for e in requests], loaded.model.layout)
-        predictions = loaded.model.predict(inputs)
-        probabilities = predictions.probabilities.tolist() if predictions.probabilities is not None else None
-        answers: list[dict[str, Any] | Refusal] = []
-        row = 0
-        for refusal in refusals:
-            if refusal:
-                answers.append(refusal)
-                continue
-            answer: dict[str, Any] = {"prediction": predictions.values[row]}
-            if probabilities is not None:
-                answer |= {"probabilities": probabilities[row], "classes": loaded.model.classes}
-            answers.append(answer)
-            row += 1
-        return answers
+    def _complete(self, pipeline: str, batch: list[Delivery], loaded: Loaded | None) -> tuple[Completion, int]:
+        """The completion, and how many of its answers are refusals."""
+        completion = Completion()
+        held: list[Delivery] = []
+        requests: list[Request] = []
+        for delivery in batch:
+            try:
+                requests.append(read(delivery.body, pipeline))
+                held.append(delivery)
+            except InvalidEvent as error:
+                completion.dead.append((delivery, error.code, str(error)))
+        completed = stream_key(self._namespace, encode.COMPLETED, pipeline)
+        failed = stream_key(self._namespace, encode.FAILED, pipeline)
+        refused = 0
+        for delivery, request, answer in zip(held, requests, answers(requests, loaded), strict=True):
+            if isinstance(answer, Refusal):
+                refused += 1
+                body = encode.failed(request, answer, loaded.version if loaded else None)
+                completion.outputs.append((delivery, [(failed, body)]))
+            else:
+                completion.outputs.append((delivery, [(completed, answer)]))
+        return completion, refused
 
-    def _envelope(
-        self, event: PredictionRequested, answer: dict[str, Any] | Refusal, loaded: Loaded | None, now: str
-    ) -> tuple[str, bytes]:
-        # Written by hand: a pydantic model a row would cost more than the model's own answer. A contract test
-        # compares these bytes with the event classes.
-        data: dict[str, Any] = {"prediction_id": event.id}
-        if isinstance(answer, Refusal):
-            type_ = _FAILED
-            data |= {"error": answer.error, "field": answer.field, "message": answer.message}
-            data["model_version"] = loaded.version if loaded else None
-        else:
-            type_ = _COMPLETED
-            data |= answer
-            if loaded:
-                data |= {"model_version": loaded.version, "dataset_version": loaded.dataset_version}
-        envelope = {
-            "specversion": "1.0",
-            "id": child_id(event.id, type_, event.subject),
-            "type": type_,
-            "source": "urn:tidemill:serving",
-            "subject": event.subject,
-            "time": now,
-            "datacontenttype": "application/json",
-            "correlationid": event.correlationid or event.id,
-            "causationid": event.id,
-            "data": data,
-        }
-        if event.traceparent:
-            envelope["traceparent"] = event.traceparent
-        return stream_key(self._namespace, type_, event.pipeline), orjson.dumps(envelope)
+
+def answers(requests: list[Request], loaded: Loaded | None) -> list[bytes | Refusal]:
+    """For each request the bytes of its ``prediction.completed``, or why there is none."""
+    if loaded is None:
+        return [_NO_MODEL] * len(requests)
+    found: list[bytes | Refusal] = [_NO_OBJECT] * len(requests)
+    rows = [i for i, request in enumerate(requests) if type(request.features) is dict]
+    inputs, refusals = matrices([requests[i].features for i in rows], loaded.model.layout)
+    outcomes = iter(_outcomes(loaded.model, inputs))
+    for i, refusal in zip(rows, refusals, strict=True):
+        if refusal:
+            found[i] = refusal
+            continue
+        value, odds = next(outcomes)
+        found[i] = _NO_ANSWER if value is None else loaded.stamp.completed(requests[i], value, odds)
+    return found
+
+
+def _outcomes(model: Model, inputs: Matrices) -> list[tuple[Scalar, str | None]]:
+    """Value and probabilities (as JSON) of each row: by one call, unless a row breaks it for all the others."""
+    try:
+        predictions = model.predict(inputs)
+    except Exception as error:
+        # ONNX Runtime's message may quote the row, so only its kind is logged.
+        log.error("the model failed", kind=type(error).__name__, rows=len(inputs))
+        if len(inputs) == 1:
+            return [(None, None)]
+        return [outcome for i in range(len(inputs)) for outcome in _outcomes(model, inputs[i : i + 1])]
+    if predictions.probabilities is None or not predictions.values:
+        return [(value, None) for value in predictions.values]
+    return list(zip(predictions.values, encode.probability_texts(predictions.probabilities), strict=True))

@@ -14,11 +14,12 @@ def build(settings: ServingSettings) -> Service:
     """Wire the service; nothing connects yet."""
     service = Service("serving", settings)
     loader = Loader(service.store, Verifier(settings.keys.public_file), settings.serving.threads)
-    models = Models(service, loader)
+    models = Models(service, loader, settings.serving.refresh_seconds)
     answering = Answering(models, settings.namespace)
     service.bus.consume(models.on_model_promoted)
     service.bus.tail(ModelPromoted, models.follow)
     service.bus.lanes([PredictionRequested], answering.on_batch, max_records=settings.serving.max_batch)
-    service.mount(Protocol(models, service.bus, settings.serving).routes())
+    service.mount(Protocol(models, service.bus, service.pipelines, settings.serving).routes())
     service.on_start(models.load_champions)
+    service.task(models.watch)
     return service

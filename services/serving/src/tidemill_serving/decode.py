@@ -18,7 +18,9 @@ _TYPE = PredictionRequested.type_name()
 _ID = re.compile(EVENT_ID_PATTERN.removesuffix("$"))
 _SUBJECT_TAIL = re.compile(r"[0-9a-zA-Z._-]{1,128}")
 # The plain form of RFC 3339; the contracts take more, and what they take beyond this goes to them.
-_TIME = re.compile(r"\d{4}-\d\d-\d\dT(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d(?:\.\d{1,6})?(?:Z|[+-](?:[01]\d|2[0-3]):[0-5]\d)")
+_TIME = re.compile(
+    r"\d{4}-\d\d-\d\dT(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d(?:\.\d{1,6})?(?:Z|[+-](?:[01]\d|2[0-3]):[0-5]\d)"
+)
 
 
 @dataclass(frozen=True, slots=True)

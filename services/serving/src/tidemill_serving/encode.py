@@ -36,9 +36,11 @@ class Stamp:
         end = f'"model_version":"{version}","dataset_version":"{dataset_version}"}}}}'
         self._classes = f',"classes":{json_text(list(classes))},{end}'
         self._end = f",{end}"
+        self._predictions = {c: json_text(c) for c in classes}
 
-    def completed(self, request: Request, prediction: str, probabilities: str | None) -> bytes:
-        """``prediction.completed``; prediction and probabilities are JSON already."""
+    def completed(self, request: Request, value: Any, probabilities: str | None) -> bytes:
+        """``prediction.completed`` for a class or a number; the probabilities are JSON already."""
+        prediction = self._predictions.get(value) or json_text(value)
         odds = f',"probabilities":{probabilities}{self._classes}' if probabilities is not None else self._end
         return f'{_head(request, COMPLETED)},"prediction":{prediction}{odds}'.encode()
 

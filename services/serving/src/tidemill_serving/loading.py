@@ -1,13 +1,18 @@
-"""From a promotion to a model that may answer: signature, digests, golden predictions, in this order."""
+"""From a promotion to a model that may answer: judgement, signature, digests, golden predictions, in this order."""
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from typing import Self
+
+from pydantic import ValidationError
 
 from tidemill_contracts.artifacts import ArtifactRef
 from tidemill_contracts.package import Attestation, Golden, PackageManifest, Signature
-from tidemill_contracts.promotion import Promotion
+from tidemill_contracts.promotion import Promotion, ValidationReport
 from tidemill_serving.domain.features import Layout
+from tidemill_serving.domain.golden import prove
 from tidemill_serving.domain.model import Model
+from tidemill_serving.encode import Stamp
 from tidemill_shared.errors import Poison
 from tidemill_shared.signing import Verifier
 from tidemill_shared.store import Store
@@ -22,6 +27,14 @@ class Loaded:
     dataset_version: str
     sequence: int
     manifest: ArtifactRef
+    stamp: Stamp = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "stamp", Stamp(self.version, self.dataset_version, self.model.classes))
+
+    def promoted_again(self, sequence: int) -> Self:
+        """The same model under a later promotion: a rollback to it needs no loading."""
+        return replace(self, sequence=sequence)
 
 
 class Loader:
@@ -33,21 +46,38 @@ class Loader:
         self._threads = threads
 
     async def load(self, promotion: Promotion) -> Loaded:
-        """A proven model. Raises Poison when the package is not what was signed or does not answer as proven."""
-        attestation = await self._store.document(promotion.attestation, Attestation)
-        self._verifier.verify(attestation, promotion.manifest.key, promotion.manifest.sha256)
-        manifest = await self._store.document(promotion.manifest, PackageManifest)
-        if (manifest.pipeline, manifest.version) != (promotion.pipeline, promotion.version):
-            raise Poison("manifest", f"{promotion.manifest.key} is of another model than the promotion says")
-        signature = await self._store.document(manifest.files["signature.json"], Signature)
-        golden = await self._store.document(manifest.files["golden.json"], Golden)
-        onnx = await self._store.get(manifest.files["model.onnx"])
+        """A proven model. Raises Poison when the package is not what was judged and signed, or answers otherwise."""
+        try:
+            await self._judged(promotion)
+            manifest = await self._signed(promotion)
+            signature = await self._store.document(manifest.files["signature.json"], Signature)
+            golden = await self._store.document(manifest.files["golden.json"], Golden)
+            onnx = await self._store.get(manifest.files["model.onnx"])
+        except KeyError as error:
+            raise Poison("manifest", f"{promotion.manifest.key} names no file {error}") from None
+        except ValidationError as error:
+            what = f"{error.title}, {error.error_count()} errors"
+            raise Poison("manifest", f"{promotion.version}: a document is not what it should be ({what})") from None
         try:
             model = await asyncio.to_thread(self._build, onnx, signature, golden)
         except Exception as error:
             # Whatever a runtime says of these bytes, they will not get better by trying again.
             raise Poison("proof", f"{promotion.version}: {error}") from error
         return Loaded(model, manifest.version, manifest.dataset_version, promotion.sequence, promotion.manifest)
+
+    async def _judged(self, promotion: Promotion) -> None:
+        """The report the promotion rests on passed this very package (no model answers without that)."""
+        report = await self._store.document(promotion.report, ValidationReport)
+        if not report.passed or report.package.sha256 != promotion.manifest.sha256:
+            raise Poison("not_validated", f"{promotion.report.key} does not pass {promotion.manifest.key}")
+
+    async def _signed(self, promotion: Promotion) -> PackageManifest:
+        attestation = await self._store.document(promotion.attestation, Attestation)
+        self._verifier.verify(attestation, promotion.manifest.key, promotion.manifest.sha256)
+        manifest = await self._store.document(promotion.manifest, PackageManifest)
+        if (manifest.pipeline, manifest.version) != (promotion.pipeline, promotion.version):
+            raise Poison("manifest", f"{promotion.manifest.key} is of another model than the promotion says")
+        return manifest
 
     def _build(self, onnx: bytes, signature: Signature, golden: Golden) -> Model:
         reject = signature.unknown_categories == "reject"
@@ -62,5 +92,5 @@ class Loader:
             threads=self._threads,
         )
         expected = [(g.prediction, g.probabilities) for g in golden.predictions]
-        model.prove([dict(g.features) for g in golden.predictions], expected, golden.tolerance)
+        prove(model, [g.features for g in golden.predictions], expected, golden.tolerance)
         return model

@@ -3,86 +3,132 @@
 import asyncio
 import time
 
-from tidemill_contracts.artifacts import promotions_prefix
+from pydantic import ValidationError
+
+from tidemill_contracts.artifacts import promotion_key, promotions_prefix
 from tidemill_contracts.events import ModelDeployed, ModelPromoted
 from tidemill_contracts.promotion import DeployedModel, Promotion
 from tidemill_serving.loading import Loaded, Loader
 from tidemill_shared.append_log import AppendLog
-from tidemill_shared.errors import Poison
+from tidemill_shared.errors import ObjectMissing, Poison, Retryable
 from tidemill_shared.log import logger
 from tidemill_shared.service import Service
 from tidemill_shared.telemetry import histogram
 
 log = logger(__name__)
+_ASK_SECONDS = 1.0
+"""A pipeline without a model asks the registry at most this often before it refuses."""
 
 
 class Models:
     """Champions by pipeline; the one before stays loaded for an instant return."""
 
-    def __init__(self, service: Service, loader: Loader) -> None:
+    def __init__(self, service: Service, loader: Loader, refresh_seconds: float) -> None:
         self._service = service
         self._loader = loader
+        self._refresh_seconds = refresh_seconds
         self._current: dict[str, Loaded] = {}
         self._previous: dict[str, Loaded] = {}
-        self._broken: dict[str, str] = {}
+        self._refused: dict[str, dict[int, Poison]] = {}
+        self._asked: dict[str, float] = {}
         self._logs: dict[str, AppendLog[Promotion]] = {}
         self._turns: dict[str, asyncio.Lock] = {}
 
-    def get(self, pipeline: str) -> Loaded | None:
-        """The model that answers for a pipeline."""
-        return self._current.get(pipeline)
+    def get(self, pipeline: str, version: str | None = None) -> Loaded | None:
+        """The model that answers for a pipeline, or the loaded one of that version."""
+        loaded = [m for m in (self._current.get(pipeline), self._previous.get(pipeline)) if m]
+        return next((m for m in loaded if version in (None, m.version)), None)
+
+    def versions(self, pipeline: str) -> list[str]:
+        """Versions at hand, the one that answers first."""
+        loaded = [m for m in (self._current.get(pipeline), self._previous.get(pipeline)) if m]
+        return list(dict.fromkeys(m.version for m in loaded))
 
     def problem(self, pipeline: str) -> str | None:
         """Why the newest promotion is not what answers, if so."""
-        return self._broken.get(pipeline)
+        current = self._current.get(pipeline)
+        newer = {s: e for s, e in self._refused.get(pipeline, {}).items() if not current or s > current.sequence}
+        return str(newer[max(newer)]) if newer else None
 
     async def load_champions(self) -> None:
-        """Before anything is consumed: the champion of every pipeline."""
+        """Before anything is consumed: the champion of every pipeline. Raises Retryable when the store is away."""
         for pipeline in self._service.pipelines.names():
-            try:
-                await self.refresh(pipeline)
-            except Poison as error:
-                log.error("champion cannot be loaded", pipeline=pipeline, why=str(error))
+            await self.refresh(pipeline)
+        self._service.pipelines.on_change(self._on_declared)
+
+    async def watch(self) -> None:
+        """Look at the registry now and then: a replica whose tail missed a promotion must not stay behind."""
+        while True:
+            await asyncio.sleep(self._refresh_seconds)
+            for pipeline in self._service.pipelines.names():
+                await self._try(pipeline)
+
+    async def ensure(self, pipeline: str) -> Loaded | None:
+        """The model that answers; while there is none the registry is asked, as a group-mate may have announced it."""
+        loaded = self._current.get(pipeline)
+        if loaded or time.monotonic() - self._asked.get(pipeline, -_ASK_SECONDS) < _ASK_SECONDS:
+            return loaded
+        self._asked[pipeline] = time.monotonic()
+        return await self.refresh(pipeline)
 
     async def refresh(self, pipeline: str) -> Loaded | None:
-        """Load what the registry says is champion. Raises Poison; the model at hand then goes on answering."""
+        """Load the newest promotion that stands up to its proof; the model at hand answers until then."""
         async with self._turns.setdefault(pipeline, asyncio.Lock()):
             registry = self._logs.setdefault(
                 pipeline, AppendLog(self._service.store, promotions_prefix(pipeline), Promotion)
             )
-            last = await registry.last()
-            current = self._current.get(pipeline)
-            if last is None or (current and current.sequence >= last[0]):
-                return current
-            started = time.perf_counter()
             try:
-                loaded = await self._load(last[1])
-            except Poison as error:
-                self._broken[pipeline] = str(error)
-                raise
-            if current:
-                self._previous[pipeline] = current
-            # One assignment between two batches: a request is answered by the old model or by the new one.
-            self._current[pipeline] = loaded
-            self._broken.pop(pipeline, None)
-            seconds = time.perf_counter() - started
-            histogram("tidemill.serving.load.duration").record(seconds, {"pipeline": pipeline})
-            log.info("model loaded", pipeline=pipeline, version=loaded.version, seconds=round(seconds, 3))
-            return loaded
+                last = await registry.last()
+            except ValidationError:
+                log.error("the newest promotion cannot be read", pipeline=pipeline)
+                return self._current.get(pipeline)
+            current = self._current.get(pipeline)
+            refused = self._refused.setdefault(pipeline, {})
+            for sequence in range(last[0] if last else 0, current.sequence if current else 0, -1):
+                if sequence in refused:
+                    continue
+                try:
+                    return await self._adopt(pipeline, sequence)
+                except Poison as error:
+                    refused[sequence] = error
+                    log.error("promotion refused", pipeline=pipeline, sequence=sequence, why=str(error))
+            return current
 
-    async def _load(self, promotion: Promotion) -> Loaded:
-        previous = self._previous.get(promotion.pipeline)
-        if previous and previous.manifest == promotion.manifest:
-            return Loaded(
-                previous.model, previous.version, previous.dataset_version, promotion.sequence, previous.manifest
-            )
-        return await self._loader.load(promotion)
+    async def _adopt(self, pipeline: str, sequence: int) -> Loaded:
+        started = time.perf_counter()
+        key = promotion_key(pipeline, sequence)
+        try:
+            promotion = await self._service.store.read_document(key, Promotion)
+        except ValidationError:
+            raise Poison("manifest", f"{key} is no promotion") from None
+        if promotion is None or (promotion.pipeline, promotion.sequence) != (pipeline, sequence):
+            raise Poison("manifest", f"{key} is missing, or of another pipeline or sequence")
+        current, previous = self._current.get(pipeline), self._previous.get(pipeline)
+        known = next((m for m in (current, previous) if m and m.manifest == promotion.manifest), None)
+        loaded = known.promoted_again(sequence) if known else await self._loader.load(promotion)
+        if current and current.manifest != loaded.manifest:
+            self._previous[pipeline] = current
+        # One assignment, and a batch reads it once: a request is answered by the old model or by the new one.
+        self._current[pipeline] = loaded
+        seconds = time.perf_counter() - started
+        histogram("tidemill.serving.load.duration").record(seconds, {"pipeline": pipeline})
+        log.info("model loaded", pipeline=pipeline, version=loaded.version, seconds=round(seconds, 3))
+        return loaded
 
     async def on_model_promoted(self, event: ModelPromoted) -> ModelDeployed | None:
-        """Load, prove, swap, and say so. An older promotion than the one that answers is history."""
+        """Load, prove, swap, and say so. An older promotion than the one that answers is history.
+
+        Raises Poison when the package does not stand up to its proof, ObjectMissing while the registry lacks the entry.
+        """
         started = time.perf_counter()
+        sequence = event.data.sequence
         loaded = await self.refresh(event.pipeline)
-        if loaded is None or loaded.sequence != event.data.sequence:
+        refusal = self._refused.get(event.pipeline, {}).get(sequence)
+        if refusal:
+            raise refusal
+        if loaded is None or loaded.sequence < sequence:
+            raise ObjectMissing(f"{promotion_key(event.pipeline, sequence)} is not in the registry yet")
+        if loaded.sequence > sequence:
             return None
         deployed = DeployedModel(
             pipeline=event.pipeline,
@@ -96,7 +142,14 @@ class Models:
 
     async def follow(self, event: ModelPromoted) -> None:
         """The same for the replicas whose group-mate took the event."""
+        await self._try(event.pipeline)
+
+    async def _on_declared(self, pipeline: str) -> None:
+        """A pipeline declared while running may have promotions already, when its registry was restored."""
+        await self._try(pipeline)
+
+    async def _try(self, pipeline: str) -> None:
         try:
-            await self.refresh(event.pipeline)
-        except Poison as error:
-            log.error("champion cannot be loaded", pipeline=event.pipeline, why=str(error))
+            await self.refresh(pipeline)
+        except Retryable as error:
+            log.warning("cannot look at the registry, will look again", pipeline=pipeline, why=str(error))

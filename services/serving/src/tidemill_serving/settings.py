@@ -10,6 +10,8 @@ class ServingGroup(Group):
 
     max_batch: int = Field(default=512, ge=1, le=10_000)
     """Requests taken from the streams at once."""
+    refresh_seconds: float = Field(default=30.0, gt=0, le=3600)
+    """How often the registry is looked at for promotions whose event never came."""
     max_rows: int = Field(default=10_000, ge=1, le=1_000_000)
     """Rows of one HTTP request, at most."""
     max_body_bytes: int = Field(default=16 * 1024**2, ge=1024)

@@ -11,11 +11,13 @@ class Job:
     """A training, as plain values."""
 
     folder: Path
+    """Where ``model.skops`` is written."""
     task: str
     metric: str
     target: str
     classes: tuple[Any, ...]
     positive: Any
+    """One of ``classes``; None for regression and for more than two classes."""
     numeric: tuple[str, ...]
     categorical: tuple[str, ...]
     train: tuple[Path, ...]
@@ -30,6 +32,7 @@ class Job:
     jobs: int
     importance_rows: int
     importance_seconds: float
+    tune_threshold: bool
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,9 @@ class Trained:
 
     family: str
     parameters: dict[str, Any]
+    threshold: float | None
+    judged_rows: int
+    """Rows behind the metrics: the validation rows, or where they are too few the training rows, by folds."""
     metrics: dict[str, float]
     baseline: dict[str, float]
     calibration: tuple[tuple[float, float, int], ...]
@@ -55,3 +61,4 @@ class Unfit:
 
     code: str
     message: str
+    count: int | None = None

@@ -151,7 +151,7 @@ class RefusedFile:
     quarantine: Path | None = None
 
 
-class Refused(Exception):  # noqa: N818 - a normal outcome, not a fault
+class Refused(Exception):
     """Ends a preparation: the file cannot become part of the dataset."""
 
     def __init__(self, code: str, message: str, *, column: str | None = None, count: int | None = None) -> None:

@@ -1,12 +1,13 @@
 """The prediction log: every answer with what it was given, as Parquet by hour of event time."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from io import BytesIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from tidemill_monitoring.domain.logged_answer import LoggedAnswer
 
 SCHEMA = pa.schema(
     [
@@ -20,19 +21,6 @@ SCHEMA = pa.schema(
     ]
 )
 """``features`` and ``prediction`` are JSON: pipelines differ in columns, and a pipeline's own may change."""
-
-
-@dataclass(frozen=True, slots=True)
-class LoggedAnswer:
-    """One line of the log; ``time`` is the row's event time in seconds."""
-
-    prediction_id: str
-    time: float
-    model_version: str
-    dataset_version: str
-    features: str
-    prediction: str
-    probabilities: tuple[float, ...]
 
 
 def parts(answers: Sequence[LoggedAnswer]) -> list[tuple[datetime, bytes]]:

@@ -32,9 +32,11 @@ class ReferenceColumn:
         return int(self.counts.sum())
 
     @property
-    def singletons(self) -> int:
-        """Categories seen once: an estimate of the unseen rows to expect (Good 1953)."""
-        return int((self.counts == 1).sum())
+    def unlisted(self) -> int:
+        """Rows to expect of no listed category: those of categories too rare to be listed, and as many again as
+        there are categories seen once (Good 1953)."""
+        listed = int(self.counts.sum())
+        return max(0, self.rows - self.missing - listed) + int((self.counts == 1).sum())
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,7 +79,7 @@ def test_columns(
         found.append(_shape(reference.digest, column, counts, each, min_rows, calibration))
         found.append(_share(column, "missing_rate", column.missing, counts.missing, window.rows, each, min_rows))
         if column.kind == "categorical":
-            unseen = _share(column, "unseen_rate", column.singletons, counts.unseen, window.rows, each, min_rows)
+            unseen = _share(column, "unseen_rate", column.unlisted, counts.unseen, window.rows, each, min_rows)
             found.append(unseen)
     return found
 

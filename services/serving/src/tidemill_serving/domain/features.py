@@ -47,6 +47,9 @@ class Matrices:
     def __len__(self) -> int:
         return len(self.numeric)
 
+    def __getitem__(self, rows: slice) -> "Matrices":
+        return Matrices(self.numeric[rows], self.categorical[rows])
+
 
 Row = Mapping[str, Any]
 

@@ -1,5 +1,6 @@
 """A loaded model: ONNX Runtime on contiguous arrays."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -7,14 +8,17 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from tidemill_serving.domain.features import Layout, Matrices, matrices
+from tidemill_serving.domain.features import Layout, Matrices
 
 Scalar = str | bool | int | float | None
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """One answer a row: the class or value, and for classifiers the probabilities [n, classes]."""
+    """One answer a row: the class or value, and for classifiers the probabilities [n, classes] in class order.
+
+    A row whose value or probabilities are not finite has the value None: the model gave it no answer.
+    """
 
     values: list[Scalar]
     probabilities: NDArray[np.float32] | None
@@ -38,49 +42,45 @@ class Model:
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
-        # From bytes: no path means no external data beside it.
+        # Bytes alone do not keep a graph from naming files beside it, which would be looked for in the working
+        # directory: a folder that cannot exist does.
+        options.add_session_config_entry("session.model_external_initializers_file_folder_path", "/dev/null/none")
         self._session = onnxruntime.InferenceSession(onnx, options, providers=["CPUExecutionProvider"])
         self.layout = layout
         self.task = task
         self.classes = classes
-        self._positive = classes.index(positive) if positive in classes else None
-        self._threshold = threshold
+        # The two go together: a threshold is one on the probability of the positive class of two.
+        binary = len(classes) == 2 and positive in classes
+        self._positive = classes.index(positive) if binary else 0
+        self._threshold = threshold if binary else None
         self._outputs = ["label", "probabilities"] if task == "classification" else ["value"]
         self._wanted = {i.name for i in self._session.get_inputs()}
 
     def predict(self, rows: Matrices) -> Predictions:
-        """Answers for [n] rows; n may be 0."""
+        """Answers for [n] rows; n may be 0. Raises what ONNX Runtime raises when the graph fails on a row."""
         if not len(rows):
-            return Predictions([], None)
+            none = np.empty((0, len(self.classes)), np.float32)
+            return Predictions([], none if self.task == "classification" else None)
         feed: dict[str, Any] = {"numeric": rows.numeric, "categorical": rows.categorical}
         out = self._session.run(self._outputs, {k: v for k, v in feed.items() if k in self._wanted})
         if self.task == "regression":
-            return Predictions([float(v) for v in np.asarray(out[0]).reshape(-1)], None)
+            values = np.asarray(out[0], np.float64).reshape(-1)
+            return Predictions(
+                [v if ok else None for v, ok in zip(values.tolist(), np.isfinite(values), strict=True)], None
+            )
         labels, probabilities = np.asarray(out[0]).reshape(-1), np.asarray(out[1], np.float32)
-        if self._threshold is not None and self._positive is not None and len(self.classes) == 2:
-            p = probabilities[:, self._positive]
-            labels = np.where(p >= self._threshold, self._positive, 1 - self._positive)
-        return Predictions([self.classes[int(i)] for i in labels], probabilities)
+        if self._threshold is not None:
+            # In float64, in which the threshold was chosen: in float32 the two could change sides.
+            odds = probabilities[:, self._positive].astype(np.float64)
+            labels = np.where(odds >= self._threshold, self._positive, 1 - self._positive)
+        finite = np.isfinite(probabilities).all(axis=1).tolist()
+        return Predictions(
+            [self.classes[i] if ok else None for i, ok in zip(labels.tolist(), finite, strict=True)], probabilities
+        )
 
-    def prove(
-        self, rows: list[dict[str, Any]], expected: list[tuple[Scalar, tuple[float, ...]]], tolerance: float
-    ) -> None:
-        """Answer the golden rows. Raises ValueError when an answer is not the expected one."""
-        # Golden rows may hold categories the model has never seen: how it answers those is part of the proof.
-        known = Layout(self.layout.numeric, self.layout.categorical, None)
-        inputs, refusals = matrices(rows, known)
-        if any(refusals):
-            raise ValueError(f"a golden row does not fit the signature: {next(r for r in refusals if r)}")
-        answers = self.predict(inputs)
-        for i, (value, probabilities) in enumerate(expected):
-            if self.task == "regression":
-                scale = max(1.0, abs(float(value or 0.0)))
-                if abs(float(answers.values[i] or 0.0) - float(value or 0.0)) > tolerance * scale:
-                    raise ValueError(f"golden row {i}: {answers.values[i]} instead of {value}")
-                continue
-            if answers.probabilities is None:
-                raise ValueError("no probabilities came back")
-            worst = float(np.abs(answers.probabilities[i] - np.asarray(probabilities)).max())
-            margin = abs(2 * max(probabilities) - 1) if len(probabilities) == 2 else 1.0
-            if worst > tolerance or (answers.values[i] != value and margin > 4 * tolerance):
-                raise ValueError(f"golden row {i}: off by {worst:.2g}, tolerance {tolerance:.2g}")
+    def undecided(self, probabilities: Sequence[float], tolerance: float) -> bool:
+        """Whether a change of every probability by ``tolerance`` could change the answer."""
+        if self._threshold is not None:
+            return abs(probabilities[self._positive] - self._threshold) <= tolerance
+        first, second = sorted(probabilities, reverse=True)[:2]
+        return first - second <= 2 * tolerance

@@ -21,6 +21,8 @@ _RANK: dict[Kind, int] = {"first_data": 0, "new_data": 1, "performance": 2, "dri
 
 def remember(state: State, id_: str) -> State:
     """The state that has seen this id."""
+    if id_ in state.handled:
+        return state
     return replace(state, handled=(*state.handled, id_)[-_REMEMBERED:])
 
 
@@ -42,11 +44,36 @@ def admit(state: State, trigger: Trigger, policy: Policy, champion: str | None) 
     return new, Refusal(trigger, "coalesced", why, queued=True)
 
 
+def note_dataset(state: State, id_: str, uploaded_rows: int) -> State:
+    """New rows are there, ``uploaded_rows`` of them from outside."""
+    return replace(remember(state, id_), uploaded_rows=state.uploaded_rows + uploaded_rows)
+
+
 def data_trigger(state: State, policy: Policy, champion: str | None) -> Kind | None:
-    """What new rows ask for by themselves: a first training while there is no champion, or one by number of rows."""
+    """What new rows ask for by themselves: one training by their number, or, while there is no champion and none on
+    its way, the first one."""
     if policy.new_rows and state.uploaded_rows >= policy.new_rows and (champion or state.running or state.last):
         return "new_data"
-    return None if champion else "first_data"
+    on_its_way = state.running or state.queued or (state.last and state.last.model)
+    return None if champion or on_its_way else "first_data"
+
+
+def settle(
+    before: State, state: State, policy: Policy, facts: Facts, now: datetime
+) -> tuple[State, tuple[Start | Refusal, ...]]:
+    """Decide until nothing is left to decide; triggers that have begun to wait since ``before`` say why."""
+    said: list[Start | Refusal] = []
+    known = {t.run for t in (before.asked, before.queued) if t}
+    while True:
+        state, decision = decide(state, policy, facts, now)
+        if decision is None:
+            break
+        said.append(decision)
+    for trigger in (state.asked, state.queued):
+        if trigger and trigger.run not in known:
+            waits = why_waiting(state, trigger, policy, facts, now)
+            said += [waits] if waits else []
+    return state, tuple(said)
 
 
 def decide(state: State, policy: Policy, facts: Facts, now: datetime) -> tuple[State, Decision]:
@@ -106,7 +133,10 @@ def finish(state: State, run: str, now: datetime, *, model: str | None, rows_fai
 
 def reject(state: State, model: str) -> State:
     """The last model cannot replace the champion: the change it answered still stands."""
-    return _again(state, state.last) if state.last and state.last.model == model else state
+    if state.last is None or state.last.model != model:
+        return state
+    rejected = replace(state.last, model=None)
+    return _again(replace(state, last=rejected), rejected)
 
 
 def _again(state: State, run: Run) -> State:
@@ -114,8 +144,8 @@ def _again(state: State, run: Run) -> State:
     if trigger.since is None or trigger.kind == "operator":
         return state
     retry = replace(trigger, min_rows=2 * max(run.rows, trigger.min_rows or 0, 1), attempt=trigger.attempt + 1)
-    # Once only for one run; what has been queued meanwhile is newer and knows better.
-    return replace(state, queued=state.queued or retry, last=replace(run, model=None))
+    # What has been queued meanwhile is newer and knows better.
+    return replace(state, queued=state.queued or retry)
 
 
 def _refused(trigger: Trigger, policy: Policy, champion: str | None) -> Refusal | None:

@@ -22,7 +22,8 @@ class Files:
 
 
 def read(files: Files, since: datetime | None) -> pa.Table:
-    """Live rows of a split with event time ``since`` or later, in order of arrival."""
+    """Live rows of a split with event time ``since`` or later, in order of arrival; no files make an empty table
+    without columns."""
     tables = [pq.read_table(path) for path in files.paths]
     if not tables:
         return pa.table({})

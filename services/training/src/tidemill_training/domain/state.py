@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
+from uuid import NAMESPACE_URL, uuid5
 
 Kind = Literal["first_data", "new_data", "drift", "performance", "operator"]
 Reason = Literal[
@@ -48,8 +49,8 @@ class Trigger:
 
     @property
     def run(self) -> str:
-        """Names the training this trigger becomes."""
-        return f"{self.id}~{self.attempt}" if self.attempt else self.id
+        """The id of the training this trigger becomes: a function of both, so that a repetition repeats it."""
+        return str(uuid5(NAMESPACE_URL, f"urn:tidemill:training:{self.id}:{self.attempt}"))
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,18 @@
+"""Ingestion's table of contents."""
+
+from tidemill_ingestion.handlers import Ingestion, Sweeper
+from tidemill_ingestion.settings import IngestionSettings
+from tidemill_shared.service import Service
+
+
+def build(settings: IngestionSettings) -> Service:
+    """Wire the service; nothing connects yet."""
+    service = Service("ingestion", settings)
+    ingestion = Ingestion(service, settings.ingestion)
+    sweeper = Sweeper(service, settings.ingestion)
+    service.bus.consume(ingestion.on_data_arrived)
+    service.task(sweeper.sweep_for_ever)
+    service.on_start(ingestion.child.warm)
+    service.on_stop(ingestion.child.stop)
+    service.on_stop(ingestion.forget)
+    return service

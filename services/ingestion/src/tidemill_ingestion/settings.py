@@ -1,0 +1,31 @@
+"""Settings of ingestion."""
+
+from pydantic import Field
+
+from tidemill_shared.settings import Group, Settings
+
+
+class IngestionGroup(Group):
+    """Group ``TIDEMILL_INGESTION__``."""
+
+    max_bytes: int = Field(default=2 * 1024**3, ge=1024)
+    """Size of one file, at most."""
+    max_unpacked_bytes: int = Field(default=4 * 1024**3, ge=1024)
+    """Size of a gzipped file once unpacked, at most."""
+    max_unpacked_ratio: float = Field(default=200.0, gt=1)
+    """Unpacked over packed size, at most: more is a bomb."""
+    profile_rows: int = Field(default=100_000, ge=100)
+    """Newest rows the profile is computed on, at most."""
+    sweep_seconds: float = Field(default=60.0, gt=0, le=86_400)
+    """How often accepted events without an outcome are looked for."""
+    grace_seconds: float = Field(default=60.0, ge=0, le=86_400)
+    """An accepted event is published again when it has had no outcome for this long."""
+    limit_seconds: float = Field(default=3600.0, gt=0)
+    """Time one file may take."""
+
+
+class IngestionSettings(Settings):
+    """What ingestion is told."""
+
+    ingestion: IngestionGroup = IngestionGroup()
+    """Group ``TIDEMILL_INGESTION__``."""

@@ -1,0 +1,146 @@
+"""A training from rows to model file: the domain's functions in their order. Imported in child processes only."""
+
+import platform
+from collections.abc import Callable
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sklearn.pipeline import Pipeline
+from threadpoolctl import threadpool_limits
+
+from tidemill_training.domain import evaluation, judging, rows, search
+from tidemill_training.domain.importance import permutation_importance
+from tidemill_training.domain.model_file import to_bytes
+from tidemill_training.domain.preprocessing import frame, frequent_categories
+from tidemill_training.job import Job, Trained, Unfit
+
+Progress = Callable[[Any], None]
+LEAST_ROWS = 20
+"""Training rows, and of each class one for each fold."""
+LEAST_OF_A_CLASS = 3
+_REPEATS = 3
+
+
+def train(job: Job, progress: Progress) -> Trained | Unfit:
+    """Read, search, judge, explain, write ``model.skops``.
+
+    The model is not fitted again on the validation rows: packaging and monitoring take the error it makes on them for
+    the error it will make in production, and a model that has seen them would make hardly any.
+    """
+    progress({"stage": "started"})
+    with threadpool_limits(job.jobs):
+        train_rows, validation_rows = _read(job)
+        refused = unusable(job, train_rows)
+        if refused:
+            return refused
+        problem = _problem(job, train_rows, validation_rows)
+        try:
+            winner = search.search(problem, search.Budget(job.families, job.trials, job.seconds), progress)
+        except ValueError as error:
+            return Unfit("unusable_rows", str(error)[:1000], len(train_rows))
+        progress({"stage": "evaluating"})
+        baseline = evaluation.scores(judging.judge_baseline(problem))
+        progress({"stage": "explaining"})
+        importances = _explain(job, problem, winner)
+        progress({"stage": "storing"})
+        _write(job, winner.model)
+    return Trained(
+        family=winner.family,
+        parameters=winner.parameters,
+        threshold=winner.answers.threshold,
+        judged_rows=len(winner.answers.y),
+        metrics=evaluation.scores(winner.answers),
+        baseline=baseline,
+        calibration=tuple(evaluation.calibration(winner.answers)),
+        confusion=tuple(tuple(row) for row in evaluation.confusion(winner.answers)),
+        trials=winner.trials,
+        importances=tuple(importances),
+        categories={c: tuple(sorted(v for v in problem.x[c].unique() if v)) for c in job.categorical},
+        rows={"train": len(train_rows), "validation": len(validation_rows)},
+        environment={"python": platform.python_version()}
+        | {name: version(name) for name in ("numpy", "pandas", "scikit-learn", "skops")},
+    )
+
+
+def unusable(job: Job, frame: pd.DataFrame) -> Unfit | None:
+    """Why no model can be fitted on these rows: too few, of one class, or with a class nearly absent."""
+    if len(frame) < LEAST_ROWS:
+        return Unfit("too_few_rows", f"{len(frame)} training rows, at least {LEAST_ROWS} are needed", len(frame))
+    if job.task != "classification":
+        return None
+    counts = {label: int((frame[job.target] == label).sum()) for label in job.classes}
+    present = [label for label, count in counts.items() if count]
+    if len(present) < 2:
+        return Unfit(
+            "one_class", f"every training row has the class {present[0]!r}" if present else "no class", len(frame)
+        )
+    for label, count in counts.items():
+        if count < LEAST_OF_A_CLASS:
+            why = f"class {label!r} has {count} training rows, at least {LEAST_OF_A_CLASS} are needed"
+            return Unfit("missing_class", why, len(frame))
+    return None
+
+
+def _read(job: Job) -> tuple[pd.DataFrame, pd.DataFrame]:
+    tables = {
+        split: rows.read(rows.Files(paths, job.from_ordinal), job.since)
+        for split, paths in (("train", job.train), ("validation", job.validation))
+    }
+    frames = {split: rows.to_frame(table) for split, table in rows.newest(tables, job.newest).items()}
+    empty = frames["train"].iloc[:0]
+    return frames["train"], frames["validation"] if len(frames["validation"]) else empty
+
+
+def _problem(job: Job, train_rows: pd.DataFrame, validation_rows: pd.DataFrame) -> judging.Problem:
+    numeric, categorical = list(job.numeric), list(job.categorical)
+    x = frame(train_rows, numeric, categorical)
+    return judging.Problem(
+        task=job.task,
+        metric=job.metric,
+        x=x,
+        y=_target(job, train_rows),
+        x_validation=frame(validation_rows, numeric, categorical),
+        y_validation=_target(job, validation_rows),
+        numeric=len(numeric),
+        categories=frequent_categories(x, len(numeric)),
+        classes=len(job.classes),
+        positive=job.classes.index(job.positive) if job.positive in job.classes else max(0, len(job.classes) - 1),
+        seed=job.seed,
+        jobs=job.jobs,
+        tune_threshold=job.tune_threshold,
+    )
+
+
+def _target(job: Job, frame: pd.DataFrame) -> Any:
+    if job.task != "classification":
+        return frame[job.target].to_numpy(np.float64)
+    codes = {label: code for code, label in enumerate(job.classes)}
+    return np.array([codes[label] for label in frame[job.target].tolist()], dtype=np.int64)
+
+
+def _explain(job: Job, problem: judging.Problem, winner: search.Winner) -> list[tuple[str, float, float]]:
+    x, y = (problem.x, problem.y) if problem.by_folds else (problem.x_validation, problem.y_validation)
+    x, y = x.iloc[-job.importance_rows :], y[-job.importance_rows :]
+    threshold = winner.answers.threshold
+
+    def score(answer: Any) -> float:
+        found = evaluation.scores(evaluation.Answers(y, answer, problem.positive, threshold))
+        value = evaluation.utility(job.metric, found)
+        return value if np.isfinite(value) else 0.0
+
+    return permutation_importance(
+        lambda shuffled: judging.answer(problem, winner.model, shuffled),
+        score,
+        x,
+        repeats=_REPEATS,
+        seed=job.seed,
+        seconds=job.importance_seconds,
+    )
+
+
+def _write(job: Job, model: Pipeline) -> None:
+    if hasattr(model[-1], "n_jobs"):
+        model[-1].n_jobs = None  # a fact about this machine, not about the model
+    (job.folder / "model.skops").write_bytes(to_bytes(model))
