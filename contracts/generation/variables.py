@@ -81,10 +81,14 @@ def _json(value: Any) -> str:
 
 def _bounds(field: FieldInfo) -> str:
     parts = [
-        f"{sign} {getattr(constraint, attribute):g}"
+        f"{sign} {_number(getattr(constraint, attribute))}"
         for kinds in (_BOUNDS, _LIMITS)
         for kind, attribute, sign in kinds
         for constraint in field.metadata
         if isinstance(constraint, kind)
     ]
     return ", ".join(parts)
+
+
+def _number(value: float) -> str:
+    return str(int(value)) if value == int(value) else str(value)

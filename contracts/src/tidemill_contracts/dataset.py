@@ -118,6 +118,8 @@ class DatasetManifest(Document):
     """New rows refused, by reason."""
     coerced: dict[str, int] = Field(default_factory=dict)
     """Cells changed on the way in, by kind of change."""
+    dropped: dict[str, str] = Field(default_factory=dict)
+    """Columns of the new file that an inferred schema left out, with the reason."""
     quarantine: ArtifactRef | None = None
     profile: ArtifactRef | None = None
     source: ArtifactRef

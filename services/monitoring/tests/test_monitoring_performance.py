@@ -92,7 +92,7 @@ def test_a_fall_is_noticed_and_its_recovery_measured() -> None:
     recovered = next(f for f in rise if isinstance(f, Recovered))
     assert recovered.rows_to_retrain == 1_401 - detected.noticed_row
     assert recovered.rows_to_recover == 99
-    assert not monitor.alert
+    assert monitor.alerts == set()
 
 
 def test_the_baseline_is_not_lowered_by_a_bad_model() -> None:

@@ -132,7 +132,7 @@ class Stack:
         access, secret = self.credentials.store_access_key, self.credentials.store_secret_key
         script.write_text(
             "#!/bin/sh\n"
-            f"RCLONE_AUTH_KEY=\"\\\"$(cat {shlex.quote(str(access))}),$(cat {shlex.quote(str(secret))})\\\"\"\n"
+            f'RCLONE_AUTH_KEY="\\"$(cat {shlex.quote(str(access))}),$(cat {shlex.quote(str(secret))})\\""\n'
             f"export RCLONE_AUTH_KEY\nexec {shlex.join(store.argv)}\n"
         )
         return Command(("/bin/sh", str(script)))

@@ -1,6 +1,7 @@
 """The embedded stack's processes under supervisord: its configuration, and talking to it."""
 
 import hashlib
+import http.client
 import tempfile
 import xmlrpc.client
 from dataclasses import dataclass
@@ -62,15 +63,18 @@ class Supervisor:
     """A running supervisord, by its socket."""
 
     def __init__(self, directory: Path) -> None:
-        self._proxy: Any = xmlrpc.client.ServerProxy(
-            "http://127.0.0.1", transport=SupervisorTransport(None, None, f"unix://{socket_path(directory)}")
-        )
+        self._address = f"unix://{socket_path(directory)}"
+
+    @property
+    def _proxy(self) -> Any:
+        # A new one for each call: a transport whose first connection failed refuses every later request.
+        return xmlrpc.client.ServerProxy("http://127.0.0.1", transport=SupervisorTransport(None, None, self._address))
 
     def alive(self) -> bool:
         """Whether it answers."""
         try:
             return bool(self._proxy.supervisor.getState()["statename"] == "RUNNING")
-        except (OSError, xmlrpc.client.Error):
+        except (OSError, http.client.HTTPException, xmlrpc.client.Error):
             return False
 
     def processes(self) -> list[dict[str, Any]]:

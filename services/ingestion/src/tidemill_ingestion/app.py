@@ -1,7 +1,8 @@
 """Ingestion's table of contents."""
 
-from tidemill_ingestion.handlers import Ingestion, Sweeper
+from tidemill_ingestion.handlers import Ingestion
 from tidemill_ingestion.settings import IngestionSettings
+from tidemill_ingestion.sweeper import Sweeper
 from tidemill_shared.service import Service
 
 
@@ -13,6 +14,5 @@ def build(settings: IngestionSettings) -> Service:
     service.bus.consume(ingestion.on_data_arrived)
     service.task(sweeper.sweep_for_ever)
     service.on_start(ingestion.child.warm)
-    service.on_stop(ingestion.child.stop)
-    service.on_stop(ingestion.forget)
+    service.on_stop(ingestion.stop)
     return service

@@ -1,13 +1,12 @@
 """From a new-data event to a verified local file, or to the reason why there is none."""
 
-import hashlib
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from tidemill_contracts.artifacts import ArtifactRef
-from tidemill_contracts.dataset import ArrivedData, Format, Reason
-from tidemill_ingestion.settings import IngestionGroup
-from tidemill_shared.errors import ChecksumMismatch
+from tidemill_contracts.dataset import ArrivedData, Format
+from tidemill_ingestion.domain.job import Refused
+from tidemill_shared.errors import ChecksumMismatch, ObjectMissing
 from tidemill_shared.store import Store
 
 _FORMATS: dict[str, Format] = {".csv": "csv", ".parquet": "parquet", ".jsonl": "jsonl", ".ndjson": "jsonl"}
@@ -21,47 +20,56 @@ class Fetched:
     ref: ArtifactRef
     format: Format
     gzipped: bool
+    """The name promises gzip; whether it is, the content decides."""
 
 
-class Fetcher:
-    """Checks before it fetches, and fetches before anything parses."""
+async def fetch(store: Store, data: ArrivedData, path: Path, *, max_bytes: int) -> Fetched:
+    """Own bucket, key, declared size, format, stored size, digest: in this order, before a byte is parsed.
 
-    def __init__(self, store: Store, settings: IngestionGroup) -> None:
-        self._store = store
-        self._settings = settings
+    Raises Refused: foreign_bucket, bad_uri, too_large, unknown_format, missing_object, size_mismatch,
+    checksum_mismatch.
+    """
+    ref = _reference(data, store.bucket)
+    if data.size > max_bytes:
+        message = f"{data.size} bytes are declared, at most {max_bytes} are taken: split the file."
+        raise Refused("too_large", message, count=data.size)
+    format_, gzipped = _format(data)
+    size = await store.stat(ref.key)
+    if size is None:
+        raise Refused("missing_object", f"There is no object {ref.key}: upload the file before its event is published.")
+    if size != data.size:
+        message = f"{data.size} bytes are declared, the object has {size}: was the upload cut off?"
+        raise Refused("size_mismatch", message, count=size)
+    try:
+        return Fetched(await store.get_file(ref, path), ref, format_, gzipped)
+    except ChecksumMismatch:
+        message = "The object's SHA-256 is not the declared one: was it changed after its event was written?"
+        raise Refused("checksum_mismatch", message) from None
+    except ObjectMissing:
+        raise Refused("missing_object", f"The object {ref.key} has vanished: upload the file again.") from None
 
-    async def fetch(self, data: ArrivedData, folder: Path) -> Fetched | Reason:
-        """Own bucket, declared size, stored size, format, digest: in this order."""
-        bucket, _, key = data.uri.removeprefix("s3://").partition("/")
-        if bucket != self._store.bucket:
-            return Reason(
-                code="foreign_bucket",
-                message=f"{data.uri}: only objects of s3://{self._store.bucket} are read; copy the file there",
-            )
-        if data.size > self._settings.max_bytes:
-            return Reason(
-                code="too_large",
-                message=f"{data.size} bytes are declared, at most {self._settings.max_bytes} are taken: split the file",
-                count=data.size,
-            )
-        try:
-            ref = ArtifactRef(key=key, sha256=data.sha256, size=data.size)
-        except ValueError:
-            return Reason(code="bad_uri", message=f"{data.uri}: the key has characters that are not allowed")
-        size = await self._store.stat(key)
-        if size is None:
-            return Reason(code="missing_object", message=f"{data.uri}: there is no such object")
-        if size != data.size:
-            message = f"{data.uri}: {data.size} bytes are declared, the object has {size}: was the upload cut off?"
-            return Reason(code="size_mismatch", message=message, count=size)
-        name = key.removesuffix(".gz")
-        format_ = data.format or _FORMATS.get(Path(name).suffix)
-        if format_ is None:
-            return Reason(
-                code="unknown_format", message=f"{key}: .csv, .jsonl, their .gz, or .parquet is expected"
-            )
-        try:
-            path = await self._store.get_file(ref, folder / hashlib.sha256(key.encode()).hexdigest())
-        except ChecksumMismatch:
-            return Reason(code="checksum_mismatch", message=f"{data.uri}: its content is not what the digest says")
-        return Fetched(path, ref, format_, key.endswith(".gz"))
+
+def _reference(data: ArrivedData, own: str) -> ArtifactRef:
+    bucket, _, key = data.uri.removeprefix("s3://").partition("/")
+    if bucket != own:
+        raise Refused("foreign_bucket", f"Only objects of s3://{own} are read: copy the file there.")
+    if any(step in ("", ".", "..") for step in key.split("/")):
+        raise Refused("bad_uri", "The key has an empty, '.' or '..' step.")
+    try:
+        return ArtifactRef(key=key, sha256=data.sha256, size=data.size)
+    except ValueError:
+        message = "The key must start with a letter or digit and hold only those and ._=:/-, at most 1024 of them."
+        raise Refused("bad_uri", message) from None
+
+
+def _format(data: ArrivedData) -> tuple[Format, bool]:
+    suffixes = [suffix.lower() for suffix in PurePosixPath(data.uri).suffixes]
+    gzipped = suffixes[-1:] == [".gz"]
+    suffix = "".join(suffixes[:-1][-1:] if gzipped else suffixes[-1:])
+    format_ = data.format or _FORMATS.get(suffix)
+    if format_ is None:
+        message = (
+            f"The name does not tell the format: {', '.join(_FORMATS)} (or .gz after it), or `format`, is expected."
+        )
+        raise Refused("unknown_format", message)
+    return format_, gzipped

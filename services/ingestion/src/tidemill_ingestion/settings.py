@@ -22,6 +22,8 @@ class IngestionGroup(Group):
     """An accepted event is published again when it has had no outcome for this long."""
     limit_seconds: float = Field(default=3600.0, gt=0)
     """Time one file may take."""
+    patience_seconds: float = Field(default=3600.0, gt=0)
+    """Time a file waits while another replica prepares one of the same pipeline."""
 
 
 class IngestionSettings(Settings):

@@ -76,7 +76,7 @@ class Handlers:
         expired = await self._expired(pipeline, memory, join, wall)
         champions = await self._champions(spec.name, join, monitor)
         answered, labelled = await asyncio.to_thread(_judge, monitor, join, champions, len(expired), wall)
-        version, writes = memory.writes(monitor, join, expired, wall)
+        version, writes = memory.writes(monitor, join, expired, awaited=spec.retrain.triggers, wall=wall)
         writes += self._spooled(spec, join, wall)
         self._monitors[pipeline] = (version, monitor)
         _measure(pipeline, join, [*answered, *labelled])

@@ -1,7 +1,7 @@
 """What the monitor remembers of a pipeline, in Redis: read before a batch, written in the batch's own atomic step."""
 
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import orjson
@@ -66,14 +66,20 @@ class Memory:
         late = wall - self._bounds.open_seconds
         return [id_.decode() for i, (id_, arrived) in enumerate(oldest) if i < surplus or arrived < late]
 
-    def writes(self, monitor: Monitor, join: Join, expired: Sequence[str], wall: float) -> tuple[bytes, list[Write]]:
-        """The new version of the state, and the commands that store what the batch changed."""
+    def writes(
+        self, monitor: Monitor, join: Join, expired: Sequence[str], *, awaited: Collection[str], wall: float
+    ) -> tuple[bytes, list[Write]]:
+        """The new version of the state, and the commands that store what the batch changed.
+
+        ``awaited`` are the kinds of alert that may lead to a retraining, for which labelled rows should hurry.
+        """
         keys = self.keys
         version = secrets.token_hex(8).encode()
         fresh_ids = set(join.opened)
         still_open = list(join.touched)
         closed = [id_ for id_ in (*join.finished, *expired) if id_ not in fresh_ids]
-        writes: list[Write] = [("SET", keys.version, version), ("SET", keys.alert, "1" if monitor.alert else "0")]
+        writes: list[Write] = [("SET", keys.version, version)]
+        writes.append(("SET", keys.alert, "0" if monitor.alerts.isdisjoint(awaited) else "1"))
         changed = [(id_, orjson.dumps(join.known[id_].dump())) for id_ in still_open]
         writes += _batched("HSET", keys.open, [w for pair in changed for w in pair])
         writes += _batched("ZADD", keys.order, [w for id_ in still_open if id_ in fresh_ids for w in (wall, id_)])

@@ -22,7 +22,7 @@ class MonitoringGroup(Group):
     log_seconds: float = Field(default=60.0, gt=0)
     """An answer waits at most this long to be logged."""
     alert_seconds: float = Field(default=1.0, gt=0)
-    """While a drift is open, labelled rows wait at most this long before they are sent back as new data."""
+    """Labelled rows wait at most this long to be sent back while a drift stands that may retrain."""
     poll_seconds: float = Field(default=0.25, gt=0, le=5)
     """How often waiting rows are looked for."""
 

@@ -4,12 +4,13 @@ from tidemill_contracts.model import ModelManifest
 from tidemill_contracts.package import Parity
 
 
-def model_card(model: ModelManifest, parity: Parity) -> str:
+def model_card(model: ModelManifest, parity: Parity, warnings: tuple[str, ...] = ()) -> str:
     """Markdown."""
     since = f"rows since {model.selection.since:%Y-%m-%d}" if model.selection.since else "all rows"
     metrics = "\n".join(f"| {name} | {value:.4f} |" for name, value in sorted(model.metrics.items()))
     features = ", ".join(f"`{f.name}` ({f.kind})" for f in model.features)
     classes = f"Classes: {', '.join(map(str, model.classes))}.\n" if model.classes else ""
+    notes = "".join(f"\nNote: {warning}.\n" for warning in warnings)
     return f"""# {model.pipeline} {model.version}
 
 Predicts `{model.target}` ({model.task}). {classes}
@@ -25,7 +26,7 @@ Scores on the validation split:
 
 The package agrees with the trained model on {parity.label_agreement:.4%} of {parity.rows} rows
 (99.9th percentile of differences {parity.p999:.2g}, largest {parity.maximum:.2g}).
-
+{notes}
 Limits: it knows what its training rows knew. How well it does on rows that training never saw is in the validation
 report; whether production still looks like its training rows is the monitor's business.
 """

@@ -3,21 +3,26 @@
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+from tidemill_packaging.domain.column import Column
+
+Step = Literal["load", "convert", "parity", "golden", "reference", "sign", "replay"]
 
 
 @dataclass(frozen=True)
 class Job:
-    """A model to package, as plain values. Parts are verified local files."""
+    """A model to package, as plain values. Parts are verified local files, oldest first."""
 
     folder: Path
+    """Where ``model.onnx`` is written."""
     model: Path
     task: str
-    family: str
     metric: str
     target: str
     classes: tuple[Any, ...]
     positive: Any
+    threshold: float | None
     numeric: tuple[str, ...]
     categorical: tuple[str, ...]
     train: tuple[Path, ...]
@@ -31,50 +36,46 @@ class Job:
     reference_rows: int
     seed: int
 
+    @property
+    def classify(self) -> bool:
+        """Whether the answers are classes."""
+        return self.task == "classification"
 
-@dataclass(frozen=True)
-class Column:
-    """A column of the reference."""
-
-    name: str
-    kind: str
-    rows: int
-    missing: int
-    edges: tuple[float, ...] = ()
-    counts: tuple[int, ...] = ()
-    categories: dict[str, int] | None = None
-    minimum: float | None = None
-    maximum: float | None = None
-    mean: float | None = None
-    std: float | None = None
+    @property
+    def positive_index(self) -> int:
+        """Of the positive class in ``classes``; the last one where none is named."""
+        return self.classes.index(self.positive) if self.positive in self.classes else max(0, len(self.classes) - 1)
 
 
 @dataclass(frozen=True)
 class Packed:
     """``model.onnx`` lies in the folder; this is what was found out about it."""
 
+    rows: int
     label_agreement: float
     trained: float
     packaged: float
     p999: float
     maximum: float
-    rows: int
+    tolerance: float
     golden: tuple[tuple[dict[str, Any], Any, tuple[float, ...]], ...]
+    """Features, answer and probabilities of each golden prediction."""
+    reference_rows: int
     columns: tuple[Column, ...]
     prediction: Column
     target: Column
-    score: float
-    error: float
-    error_rows: int
     target_scale: float
+    """Standard deviation of a regression's target, else 1."""
     inputs: tuple[tuple[str, str, tuple[int, ...]], ...]
     outputs: tuple[tuple[str, str, tuple[int, ...]], ...]
+    """Name, Open Inference Protocol type, shape with -1 for the rows."""
+    warnings: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Unpackable:
     """Why it is no package."""
 
-    step: str
+    step: Step
     code: str
     message: str

@@ -29,7 +29,7 @@ class Models:
         self._refresh_seconds = refresh_seconds
         self._current: dict[str, Loaded] = {}
         self._previous: dict[str, Loaded] = {}
-        self._refused: dict[str, dict[int, Poison]] = {}
+        self._refused: dict[str, dict[int, Poison | ObjectMissing]] = {}
         self._asked: dict[str, float] = {}
         self._logs: dict[str, AppendLog[Promotion]] = {}
         self._turns: dict[str, asyncio.Lock] = {}
@@ -85,13 +85,17 @@ class Models:
             current = self._current.get(pipeline)
             refused = self._refused.setdefault(pipeline, {})
             for sequence in range(last[0] if last else 0, current.sequence if current else 0, -1):
-                if sequence in refused:
+                if isinstance(refused.get(sequence), Poison):
                     continue
                 try:
-                    return await self._adopt(pipeline, sequence)
-                except Poison as error:
+                    loaded = await self._adopt(pipeline, sequence)
+                except (Poison, ObjectMissing) as error:
+                    # What is missing may come, and is tried again; one pipeline's loss stops no other.
                     refused[sequence] = error
                     log.error("promotion refused", pipeline=pipeline, sequence=sequence, why=str(error))
+                else:
+                    refused.pop(sequence, None)
+                    return loaded
             return current
 
     async def _adopt(self, pipeline: str, sequence: int) -> Loaded:
@@ -118,7 +122,7 @@ class Models:
     async def on_model_promoted(self, event: ModelPromoted) -> ModelDeployed | None:
         """Load, prove, swap, and say so. An older promotion than the one that answers is history.
 
-        Raises Poison when the package does not stand up to its proof, ObjectMissing while the registry lacks the entry.
+        Raises Poison when the package does not stand up to its proof, ObjectMissing while a part of it is not there.
         """
         started = time.perf_counter()
         sequence = event.data.sequence

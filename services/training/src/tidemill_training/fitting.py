@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from sklearn.pipeline import Pipeline
-from threadpoolctl import threadpool_limits
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # ships no types
 
 from tidemill_training.domain import evaluation, judging, rows, search
 from tidemill_training.domain.importance import permutation_importance
@@ -121,7 +121,7 @@ def _target(job: Job, frame: pd.DataFrame) -> Any:
 
 
 def _explain(job: Job, problem: judging.Problem, winner: search.Winner) -> list[tuple[str, float, float]]:
-    x, y = (problem.x, problem.y) if problem.by_folds else (problem.x_validation, problem.y_validation)
+    x, y = (problem.x, problem.y) if problem.judged_by_folds else (problem.x_validation, problem.y_validation)
     x, y = x.iloc[-job.importance_rows :], y[-job.importance_rows :]
     threshold = winner.answers.threshold
 

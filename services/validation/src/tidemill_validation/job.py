@@ -1,6 +1,6 @@
 """What the child process is given and what it gives back; light, because the parent imports it too."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -13,29 +13,30 @@ class Candidate:
     onnx: bytes
     numeric: tuple[str, ...]
     categorical: tuple[str, ...]
+    classes: tuple[Any, ...]
     positive: Any
     threshold: float | None
 
 
 @dataclass(frozen=True)
 class Job:
-    """A judgement, as plain values."""
+    """A judgement, as plain values. Parts are verified local files, oldest first."""
 
     challenger: Candidate
     champion: Candidate | None
     task: str
     target: str
     classes: tuple[Any, ...]
+    """Of the rows."""
     metric: str
     test: tuple[Path, ...]
     from_ordinal: int
     since: datetime | None
+    newest_rows: int
+    min_rows: int
     goals: dict[str, float]
     confidence: float
     margin: float
-    newest_rows: int
-    max_rows: int
-    min_rows: int
     max_latency_ms: float
     max_batch_latency_ms: float
     resamples: int
@@ -44,22 +45,45 @@ class Job:
 
 @dataclass(frozen=True)
 class Checked:
-    """One check, in plain values."""
+    """One check; ``code`` names its failure for programs."""
 
     name: str
     passed: bool
     message: str
-    value: float | None
-    bound: float | None
+    value: float | None = None
+    bound: float | None = None
+    code: str = ""
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Challenger against champion, positive is better; infinite bounds mean that nothing could be shown."""
+
+    rows: int
+    champion: float
+    challenger: float
+    difference: float
+    low: float
+    high: float
 
 
 @dataclass(frozen=True)
 class Judged:
-    """The judgement."""
+    """The judgement. ``passed``: sound by itself; ``promote``: and to take the champion's place."""
 
     rows: int
     metrics: dict[str, float]
     checks: tuple[Checked, ...]
-    compared: dict[str, Any] | None
+    compared: Compared | None
     passed: bool
     promote: bool
+
+    def with_check(self, check: Checked) -> "Judged":
+        """The same judgement with one more finding, which changes nothing."""
+        return replace(self, checks=(*self.checks, check))
+
+
+def unanswered(code: str, message: str) -> Judged:
+    """The judgement on a package that could not be judged."""
+    check = Checked("answers", passed=False, message=message, code=code)
+    return Judged(0, {}, (check,), None, passed=False, promote=False)

@@ -1,5 +1,6 @@
 """The registry of promotions: append-only, one writer, the highest entry is the champion."""
 
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -8,11 +9,26 @@ from tidemill_contracts.envelope import Event
 from tidemill_contracts.events import ModelPromoted
 from tidemill_contracts.promotion import PromotedModel, Promotion
 from tidemill_shared.append_log import AppendLog
+from tidemill_shared.errors import Retryable
 from tidemill_shared.log import logger
 from tidemill_shared.service import Service
 from tidemill_shared.store import reference
 
 log = logger(__name__)
+_REMEMBERED = 64
+"""Newest entries in which a repeated cause is looked for."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What shall become champion, and why."""
+
+    version: str
+    manifest: ArtifactRef
+    attestation: ArtifactRef
+    report: ArtifactRef
+    reason: str
+    kind: Literal["promotion", "rollback"] = "promotion"
 
 
 class Registry:
@@ -35,53 +51,63 @@ class Registry:
         """All promotions, oldest first."""
         return [p for _, p in await self._log(pipeline).entries()]
 
+    async def caused_by(self, cause: Event[Any]) -> Promotion | None:
+        """The promotion that this event has led to, when it was handled before."""
+        newest = await self.champion(cause.pipeline)
+        for sequence in range(newest.sequence if newest else 0, 0, -1)[:_REMEMBERED]:
+            promotion = await self._store.read_document(promotion_key(cause.pipeline, sequence), Promotion)
+            if promotion and promotion.cause == cause.id:
+                return promotion
+        return None
+
     async def promote(
-        self,
-        cause: Event[Any],
-        pipeline: str,
-        version: str,
-        *,
-        manifest: ArtifactRef,
-        attestation: ArtifactRef,
-        report: ArtifactRef,
-        reason: str,
-        kind: Literal["promotion", "rollback"] = "promotion",
+        self, cause: Event[Any], choice: Choice, *, against: tuple[str | None] | None = None
     ) -> ModelPromoted | None:
         """Append a promotion and return its event; None when this version is champion already.
 
-        The same cause twice appends once and returns the same event.
+        The same cause twice appends once and returns the same event. Raises Retryable when the champion is no longer
+        the one the choice was made ``against``: (its version,), or (None,) for none.
         """
+        pipeline = cause.pipeline
         async with self._bus.lock(f"promotion:{pipeline}"):
-            last = await self._log(pipeline).last()
-            sequence, promotion = last or (0, None)
-            if promotion is None or promotion.cause != cause.id:
-                if promotion is not None and promotion.version == version:
-                    return None
-                previous = promotion.version if promotion else None
-                promotion = Promotion(
-                    kind=kind,
-                    pipeline=pipeline,
-                    sequence=sequence + 1,
-                    version=version,
-                    manifest=manifest,
-                    attestation=attestation,
-                    report=report,
-                    previous=previous,
-                    reason=reason[:500],
-                    cause=cause.id,
-                    promoted_at=datetime.now(UTC),
-                )
-                await self._log(pipeline).append(promotion.sequence, promotion)
-                log.info("promoted", pipeline=pipeline, version=version, sequence=promotion.sequence, kind=kind)
-        data = PromotedModel(
-            pipeline=pipeline,
-            version=promotion.version,
-            sequence=promotion.sequence,
-            kind=promotion.kind,
-            promotion=reference(promotion_key(pipeline, promotion.sequence), promotion.to_json()),
-            manifest=promotion.manifest,
-            attestation=promotion.attestation,
-            previous=promotion.previous,
-            reason=promotion.reason,
-        )
-        return ModelPromoted.caused_by(cause, data, subject=f"{pipeline}/{promotion.version}")
+            done = await self.caused_by(cause)
+            if done:
+                return announced(cause, done)
+            champion = await self.champion(pipeline)
+            if champion and champion.version == choice.version:
+                return None
+            if against is not None and against != (champion.version if champion else None,):
+                raise Retryable(f"{pipeline}: the champion changed while {choice.version} was judged")
+            promotion = Promotion(
+                kind=choice.kind,
+                pipeline=pipeline,
+                sequence=champion.sequence + 1 if champion else 1,
+                version=choice.version,
+                manifest=choice.manifest,
+                attestation=choice.attestation,
+                report=choice.report,
+                previous=champion.version if champion else None,
+                reason=choice.reason[:500],
+                cause=cause.id,
+                promoted_at=datetime.now(UTC),
+            )
+            await self._log(pipeline).append(promotion.sequence, promotion)
+        log.info("promoted", pipeline=pipeline, version=choice.version, sequence=promotion.sequence, kind=choice.kind)
+        return announced(cause, promotion)
+
+
+def announced(cause: Event[Any], promotion: Promotion) -> ModelPromoted:
+    """The event of an entry."""
+    pipeline, version = promotion.pipeline, promotion.version
+    data = PromotedModel(
+        pipeline=pipeline,
+        version=version,
+        sequence=promotion.sequence,
+        kind=promotion.kind,
+        promotion=reference(promotion_key(pipeline, promotion.sequence), promotion.to_json()),
+        manifest=promotion.manifest,
+        attestation=promotion.attestation,
+        previous=promotion.previous,
+        reason=promotion.reason,
+    )
+    return ModelPromoted.caused_by(cause, data, subject=f"{pipeline}/{version}")

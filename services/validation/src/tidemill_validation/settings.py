@@ -10,9 +10,7 @@ class ValidationGroup(Group):
 
     min_rows: int = Field(default=20, ge=5, le=100_000)
     """Fewer unseen rows than this prove nothing: the package is rejected."""
-    max_rows: int = Field(default=200_000, ge=1_000)
-    """Newest unseen rows used for the goals, at most."""
-    resamples: int = Field(default=2_000, ge=200, le=100_000)
+    resamples: int = Field(default=2_000, ge=1_000, le=100_000)
     """Of the paired bootstrap."""
     limit_seconds: float = Field(default=900.0, gt=0)
     """Time a judgement may take."""

@@ -106,7 +106,7 @@ def _write(records: list[dict[str, Any]], output: Path) -> None:
 
 
 async def _predict(
-    pipeline: str, rows: list[dict[str, Any]], timeout: float
+    pipeline: str, rows: list[dict[str, Any]], patience: float
 ) -> list[PredictionCompleted | PredictionFailed | None]:
     async with connected() as client:
         if await client.pipelines.spec(pipeline) is None:
@@ -126,7 +126,7 @@ async def _predict(
                     answers[position] = answer
                     progress.advance(task)
                     last = now
-                if all(answers) or now - last > timeout:
+                if all(answers) or now - last > patience:
                     break
             await sending
         return answers
@@ -149,8 +149,8 @@ async def _send(client: Client, pipeline: str, rows: list[dict[str, Any]], ids: 
         await client.bus.publish(*batch)
 
 
-async def _ends(client: Client, pipeline: str) -> dict[str, str]:
-    ends = {}
+async def _ends(client: Client, pipeline: str) -> dict[Any, Any]:
+    ends: dict[Any, Any] = {}
     for kind in (PredictionCompleted, PredictionFailed):
         stream = stream_key(client.namespace, kind.type_name(), pipeline)
         newest: Any = await client.bus.redis.xrevrange(stream, count=1)
@@ -159,7 +159,7 @@ async def _ends(client: Client, pipeline: str) -> dict[str, str]:
 
 
 async def _answers(
-    client: Client, ends: dict[str, str]
+    client: Client, ends: dict[Any, Any]
 ) -> AsyncIterator[PredictionCompleted | PredictionFailed | None]:
     """Answers as they come; None now and then while there are none."""
     while True:

@@ -78,7 +78,8 @@ async def _stream(client: Client, name: str) -> dict[str, Any] | None:
         last = group["last-delivered-id"].decode()
         lag = group.get("lag")
         if lag is None:  # before Redis 7, or after deletions: count what comes behind the last delivered entry
-            lag = len(await redis.xrange(name, min=f"({last}", count=10_000))
+            behind: Any = await redis.xrange(name, min=f"({last}", count=10_000)
+            lag = len(behind)
         rows.append({"group": group["name"].decode(), "lag": lag, "pending": group["pending"]})
     return {"stream": name, "length": await redis.xlen(name), "groups": rows}
 

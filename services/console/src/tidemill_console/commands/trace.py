@@ -82,7 +82,9 @@ def _find(story: Story, what: str) -> list[Event[Any]]:
     if what in story:
         event = story[what]
         # A prediction is best told from its answer, which names the model.
-        answers = [e for e in story.values() if isinstance(e, PredictionCompleted) and e.data.prediction_id == what]
+        answers: list[Event[Any]] = [
+            e for e in story.values() if isinstance(e, PredictionCompleted) and e.data.prediction_id == what
+        ]
         return answers or [event]
     made = (ModelTrained, DatasetPrepared)
     return [e for e in story.values() if isinstance(e, made) and e.data.version == what]

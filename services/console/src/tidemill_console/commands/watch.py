@@ -30,7 +30,7 @@ async def _watch(pipeline: str | None, kind: str | None, past: bool, seconds: fl
     async with connected() as client:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + seconds if seconds else None
-        position: dict[str, str] = {}
+        position: dict[Any, Any] = {}
         for type_, cls in EVENTS.items():
             if (kind and not type_.startswith(kind)) or (cls.plane == "data" and not pipeline):
                 continue

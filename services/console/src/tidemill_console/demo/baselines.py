@@ -1,6 +1,6 @@
 """What the demo is compared with, computed in the same run: ``python -m tidemill_console.demo.baselines``.
 
-``static``: one model trained on the seasons before 1915. ``periodic``: trained again every 2 000 rows on the last 2 000.
+``static``: one model trained on the seasons before 1915. ``periodic``: again every 2 000 rows, on the last 2 000.
 Both get each season's outcomes when it has ended, as Tidemill does a season later.
 """
 

@@ -152,7 +152,7 @@ class Replay:
     async def collect(self) -> None:
         """Read answers and events from the beginning of their streams, for ever; needs no group and loses nothing."""
         namespace = self._client.namespace
-        position = {stream_key(namespace, k.type_name()): "0" for k in WATCHED}
+        position: dict[Any, Any] = {stream_key(namespace, k.type_name()): "0" for k in WATCHED}
         for kind in (PredictionCompleted, PredictionFailed):
             position[stream_key(namespace, kind.type_name(), self._pipeline)] = "0"
         while True:

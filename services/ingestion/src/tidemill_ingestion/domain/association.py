@@ -13,8 +13,9 @@ def pearson(x: Floats, y: Floats) -> float | None:
     if both.sum() < 2:
         return None
     x, y = x[both] - x[both].mean(), y[both] - y[both].mean()
-    scale = np.sqrt((x @ x) * (y @ y))
-    return _share(abs(x @ y) / scale) if scale > 0 else None
+    # Not x @ y: on busy cores the threads of the BLAS library make it fifty times slower than one pass.
+    scale = np.sqrt((x * x).sum() * (y * y).sum())
+    return _share(float(abs((x * y).sum()) / scale)) if scale > 0 else None
 
 
 def correlation_ratio(codes: Codes, values: Floats) -> float | None:
@@ -26,7 +27,7 @@ def correlation_ratio(codes: Codes, values: Floats) -> float | None:
     if both.sum() < 2:
         return None
     codes, values = codes[both], values[both] - values[both].mean()
-    total = values @ values
+    total = (values * values).sum()
     if total <= 0:
         return None
     counts = np.bincount(codes)

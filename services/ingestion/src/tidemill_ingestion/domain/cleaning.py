@@ -124,7 +124,7 @@ def _identities(
     names = [PREDICTION] if PREDICTION in table.column_names else list(job.policy.keys)
     if names:
         cells = {name: identity.text_cells(texts(flat(table[name])).values) for name in names}
-        empty = np.logical_or.reduce([column == 0 for column in cells.values()])
+        empty = np.any([column == 0 for column in cells.values()], axis=0)
         return identity.row_hashes(cells, table.num_rows), empty
     cells = {name: identity.number_cells(column.values) for name, column in features.numeric.items()}
     cells |= {name: identity.text_cells(column) for name, column in features.categorical.items()}

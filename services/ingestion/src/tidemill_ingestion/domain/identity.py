@@ -21,7 +21,8 @@ def text_cells(column: pa.Array) -> Hashes:
     """A hash of each string; 0 where missing. Each different string is hashed once."""
     encoded = pc.dictionary_encode(column)
     table = np.array([word_hash(word) for word in encoded.dictionary.to_pylist()] + [0], np.uint64)
-    return table[pc.fill_null(encoded.indices, -1).to_numpy(zero_copy_only=False)]
+    codes: npt.NDArray[np.int64] = pc.fill_null(encoded.indices, -1).to_numpy(zero_copy_only=False)
+    return table[codes]
 
 
 def number_cells(column: Floats) -> Hashes:

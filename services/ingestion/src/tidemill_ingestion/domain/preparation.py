@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from tidemill_ingestion.domain import parts, profiling, splitting, window
 from tidemill_ingestion.domain.cleaning import REASONS, CleanedRows, clean
-from tidemill_ingestion.domain.job import Job, Label, Prepared, Refusal, Refused, RefusedFile
+from tidemill_ingestion.domain.job import Job, Label, Prepared, Refusal, Refused, RefusedFile, Split
 from tidemill_ingestion.domain.quarantine import write_quarantine
 from tidemill_ingestion.domain.reading import read
 from tidemill_ingestion.domain.target import check_variety
@@ -82,7 +82,7 @@ def _row_reasons(cleaned: CleanedRows) -> tuple[Refusal, ...]:
     )
 
 
-def _splits(cleaned: CleanedRows, job: Job) -> dict[splitting.Split, splitting.Rows]:
+def _splits(cleaned: CleanedRows, job: Job) -> dict[Split, splitting.Rows]:
     rows, policy = cleaned.accepted, job.policy
     hashes = cleaned.hashes[rows]
     if policy.time:

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from tidemill_ingestion.domain.association import Codes, Floats, correlation_ratio, cramers_v, pearson
 from tidemill_ingestion.domain.job import ORDINAL, EarlierPart, Feature, Label, Task
+from tidemill_ingestion.domain.recent import newest
 
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 _EDGES = tuple(np.arange(1, 20) / 20)
@@ -25,17 +26,6 @@ class TargetColumn:
 
     values: Floats | None
     codes: Codes | None
-
-
-def newest(parts: Sequence[EarlierPart], rows: int) -> tuple[int, ...]:
-    """Positions of the newest parts that together hold at least ``rows`` rows, or all of them; newest first."""
-    chosen: list[int] = []
-    for position in sorted(range(len(parts)), key=lambda p: (-parts[p].last_ordinal, p)):
-        if rows <= 0:
-            break
-        chosen.append(position)
-        rows -= parts[position].rows
-    return tuple(chosen)
 
 
 def sample(
@@ -135,5 +125,5 @@ def _categorical(name: str, cells: pa.Array) -> dict[str, Any]:
         "rows": len(cells),
         "missing": cells.null_count,
         "distinct": len(counted),
-        "top": {word[:_TOP_WIDTH]: count for word, count in reversed(top)},
+        "top": {word[:_TOP_WIDTH]: count for word, count in top},
     }

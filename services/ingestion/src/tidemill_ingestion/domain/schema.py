@@ -34,7 +34,8 @@ class Features:
     @property
     def not_finite(self) -> Mask:
         """Rows with at least one number that is not finite. There must be a numeric feature."""
-        return np.logical_or.reduce([column.not_finite for column in self.numeric.values()])
+        rows: Mask = np.any([column.not_finite for column in self.numeric.values()], axis=0)
+        return rows
 
 
 def require(name: str, names: Sequence[str], known: Sequence[str], *, code: str, what: str) -> None:
@@ -125,7 +126,7 @@ def inferred_features(table: pa.Table, policy: Policy) -> Features:
 
 def _identifies(text: pa.Array) -> bool:
     present = len(text) - text.null_count
-    return present > _IDENTIFIER_ROWS and pc.count_distinct(text).as_py() >= _IDENTIFIER_SHARE * present
+    return present > _IDENTIFIER_ROWS and bool(pc.count_distinct(text).as_py() >= _IDENTIFIER_SHARE * present)
 
 
 def without_empty(features: Features, max_missing: float) -> Features:
@@ -153,4 +154,4 @@ def _missing_share(features: Features, feature: Feature) -> float:
         column = features.numeric[feature.name]
         return float((np.isnan(column.values) & ~column.not_finite).mean())
     text = features.categorical[feature.name]
-    return text.null_count / max(len(text), 1)
+    return float(text.null_count / max(len(text), 1))

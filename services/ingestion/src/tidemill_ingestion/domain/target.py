@@ -59,7 +59,7 @@ def classification_target(column: pa.Array, known: tuple[Label, ...], policy: Po
         )
     read = _reader(words, known, policy.positive, typed_bool=pa.types.is_boolean(column.type))
     found = [read(word) for word in words]
-    labels = known or tuple(sorted({label for label in found if label is not None}))  # type: ignore[type-var]
+    labels = known or tuple(sorted({label for label in found if label is not None}))
     position = {label: index for index, label in enumerate(labels)}
     # Codes of words: -2 unreadable, -3 a class that earlier versions do not have; the last place is "missing".
     table = np.array([-2 if label is None else position.get(label, -3) for label in found] + [-1], np.int64)

@@ -33,9 +33,9 @@ class InputWatch:
         return cls(RowWindow.empty(reference) if reference else None)
 
     @property
-    def drifting(self) -> bool:
-        """Whether either kind is in drift."""
-        return any(standing.drifting for standing in self.standings.values())
+    def alerts(self) -> set[str]:
+        """The kinds that are in drift."""
+        return {kind for kind, standing in self.standings.items() if standing.drifting}
 
     def take(
         self,

@@ -41,9 +41,11 @@ class LabelWatch:
         return cls(_errors(policy), Performance(deque(maxlen=policy.window_rows)))
 
     @property
-    def alert(self) -> bool:
-        """Whether labelled rows may be awaited to retrain on."""
-        return bool(self.errors.alarm_row) or self.performance.episode is not None
+    def alerts(self) -> set[str]:
+        """``concept`` while the alarm on errors stands, ``performance`` while the score is degraded."""
+        episode = self.performance.episode
+        alarm = {"concept"} if self.errors.alarm_row else set()
+        return alarm | ({"performance"} if episode and episode.degraded else set())
 
     def start(self, policy: Policy, goal: Goal, reference: Reference | None) -> None:
         """A new champion takes over."""

@@ -50,9 +50,9 @@ class Monitor:
         return cls(policy, calibration, InputWatch(), LabelWatch.new(policy))
 
     @property
-    def alert(self) -> bool:
-        """Whether somebody may be waiting for labelled rows to retrain on."""
-        return self.labels.alert or self.inputs.drifting
+    def alerts(self) -> set[str]:
+        """What stands at the moment: ``data``, ``prediction``, ``concept``, ``performance``."""
+        return self.inputs.alerts | self.labels.alerts
 
     @property
     def goal(self) -> Goal:

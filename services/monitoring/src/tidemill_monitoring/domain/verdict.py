@@ -16,6 +16,8 @@ Verdict = Literal["insufficient_data", "stable", "warning", "drift"]
 EFFECT_FLOOR = {"psi": 0.1, "jensen_shannon": 0.1, "missing_rate": 0.05, "unseen_rate": 0.01}
 """A smaller effect is at most a warning, however significant: 0.1 is the customary "minor" PSI."""
 CORRECTION = "bonferroni"
+_SHARES = 0.2
+"""Part of the false-alarm rate left to tests of shares: they hardly ever raise one, because most counts are zero."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,15 +73,15 @@ def test_columns(
     reference: Reference, window: RowWindow, *, rate: float, min_rows: int, calibration: Calibration
 ) -> list[Test]:
     """Every test of every input column; together they raise a false alarm in a share ``rate`` of windows."""
-    numeric = sum(c.kind == "numeric" for c in reference.columns)
-    tests = 2 * numeric + 3 * (len(reference.columns) - numeric)
-    each = rate / max(tests, 1)
+    shapes = len(reference.columns)
+    shares = shapes + sum(c.kind == "categorical" for c in reference.columns)
+    shape_rate, share_rate = (1 - _SHARES) * rate / max(shapes, 1), _SHARES * rate / max(shares, 1)
     found: list[Test] = []
     for column, counts in zip(reference.columns, window.columns, strict=True):
-        found.append(_shape(reference.digest, column, counts, each, min_rows, calibration))
-        found.append(_share(column, "missing_rate", column.missing, counts.missing, window.rows, each, min_rows))
+        found.append(_shape(reference.digest, column, counts, shape_rate, min_rows, calibration))
+        found.append(_share(column, "missing_rate", column.missing, counts.missing, window.rows, share_rate, min_rows))
         if column.kind == "categorical":
-            unseen = _share(column, "unseen_rate", column.unlisted, counts.unseen, window.rows, each, min_rows)
+            unseen = _share(column, "unseen_rate", column.unlisted, counts.unseen, window.rows, share_rate, min_rows)
             found.append(unseen)
     return found
 

@@ -5,16 +5,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tidemill_packaging.job import Column
+from tidemill_packaging.domain.column import Column
 
 Array = NDArray[Any]
 BINS = 20
-_CATEGORIES = 200
+CATEGORIES = 200
+"""The most frequent ones are counted each, the others are what is left of the rows."""
 
 
 def numeric_column(name: str, values: Array) -> Column:
-    """Edges at the quantiles of the values (distinct ones only); counts between and beyond them."""
-    known = values[np.isfinite(values)].astype(np.float64)
+    """Of [n] float64, NaN is missing: edges at the quantiles (distinct ones only), counts between and beyond them.
+
+    The values must be as the monitor will see them: edges rounded to float32 would move values that lie on them.
+    """
+    known = values[np.isfinite(values)]
     missing = len(values) - len(known)
     if not len(known):
         return Column(name, "numeric", len(values), missing)
@@ -25,20 +29,19 @@ def numeric_column(name: str, values: Array) -> Column:
         "numeric",
         len(values),
         missing,
-        tuple(edges.tolist()),
-        tuple(int(c) for c in counts),
-        None,
-        float(known.min()),
-        float(known.max()),
-        float(known.mean()),
-        float(known.std()),
+        edges=tuple(edges.tolist()),
+        counts=tuple(counts.tolist()),
+        minimum=float(known.min()),
+        maximum=float(known.max()),
+        mean=float(known.mean()),
+        std=float(known.std()),
     )
 
 
 def categorical_column(name: str, values: Array) -> Column:
-    """Counts of the most frequent categories; "" is missing."""
+    """Of [n] strings, "" is missing: counts of the most frequent categories, ties by name."""
     found, counts = np.unique(np.asarray(values, str), return_counts=True)
     table = {str(k): int(c) for k, c in zip(found, counts, strict=True)}
     missing = table.pop("", 0)
-    top = dict(sorted(table.items(), key=lambda item: (-item[1], item[0]))[:_CATEGORIES])
+    top = dict(sorted(table.items(), key=lambda item: (-item[1], item[0]))[:CATEGORIES])
     return Column(name, "categorical", len(values), missing, categories=top)

@@ -73,7 +73,7 @@ class Model:
             # In float64, in which the threshold was chosen: in float32 the two could change sides.
             odds = probabilities[:, self._positive].astype(np.float64)
             labels = np.where(odds >= self._threshold, self._positive, 1 - self._positive)
-        finite = np.isfinite(probabilities).all(axis=1).tolist()
+        finite: list[bool] = np.asarray(np.isfinite(probabilities).all(axis=1)).tolist()
         return Predictions(
             [self.classes[i] if ok else None for i, ok in zip(labels.tolist(), finite, strict=True)], probabilities
         )

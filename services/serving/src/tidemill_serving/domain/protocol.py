@@ -60,7 +60,7 @@ def _tensor(tensor: Any, where: str) -> tuple[str, list[int], list[Any]]:
     if not isinstance(name, str):
         raise BadRequest(f"{where}.name: a string is expected")
     where = f"{where} {name[:128]!r}"
-    if datatype not in _BITS and datatype not in _FLOATS and datatype not in ("BOOL", "BYTES"):
+    if not isinstance(datatype, str) or datatype not in {*_BITS, *_FLOATS, "BOOL", "BYTES"}:
         raise BadRequest(f"{where}: unknown datatype {str(datatype)[:32]!r}")
     if not isinstance(shape, list) or not all(type(n) is int and n >= 0 for n in shape) or len(shape) not in (1, 2):
         raise BadRequest(f"{where}: shape must be [rows] or [rows, columns]")
@@ -69,7 +69,7 @@ def _tensor(tensor: Any, where: str) -> tuple[str, list[int], list[Any]]:
     flat = list(chain.from_iterable(data)) if data and all(type(row) is list for row in data) else data
     if len(flat) != math.prod(shape):
         raise BadRequest(f"{where}: {len(flat)} values for shape {shape}, {math.prod(shape)} are expected")
-    if not _holds(str(datatype), flat):
+    if not _holds(datatype, flat):
         raise BadRequest(f"{where}: data must hold {datatype} values (or null for a missing one)")
     return name, shape, flat
 
@@ -87,7 +87,7 @@ def _holds(datatype: str, flat: list[Any]) -> bool:
     values = [v for v in flat if v is not None] or [0]
     bits = _BITS[datatype]
     low, high = (0, 2**bits - 1) if datatype.startswith("U") else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
-    return low <= min(values) and max(values) <= high
+    return bool(low <= min(values) and max(values) <= high)
 
 
 def inputs(rows: list[dict[str, Any]], layout: Layout) -> Matrices:

@@ -16,6 +16,7 @@ from datetime import datetime, timedelta
 from tidemill_training.domain.state import Decision, Facts, Kind, Policy, Refusal, Run, Start, State, Trigger
 
 _REMEMBERED = 256
+_REJECTED = 8
 _RANK: dict[Kind, int] = {"first_data": 0, "new_data": 1, "performance": 2, "drift": 3, "operator": 4}
 
 
@@ -128,13 +129,16 @@ def finish(state: State, run: str, now: datetime, *, model: str | None, rows_fai
         return state
     ended = replace(state.running, model=model)
     state = replace(state, running=None, last=ended, finished_at=now)
-    return _again(state, ended) if rows_failed else state
+    if rows_failed:
+        return _again(state, ended)
+    return reject(state, model) if model and model in state.rejected else state
 
 
 def reject(state: State, model: str) -> State:
-    """The last model cannot replace the champion: the change it answered still stands."""
+    """A model cannot replace the champion: the change it answered still stands. Known before the training's own end
+    is, when the two events overtake each other."""
     if state.last is None or state.last.model != model:
-        return state
+        return replace(state, rejected=(*state.rejected, model)[-_REJECTED:])
     rejected = replace(state.last, model=None)
     return _again(replace(state, last=rejected), rejected)
 

@@ -20,7 +20,10 @@ ones (all zeros), so that a column of names cannot fill the memory."""
 
 
 def frame(table: pd.DataFrame, numeric: list[str], categorical: list[str]) -> pd.DataFrame:
-    """Rows in the model's layout: float32 and strings, as serving will send them. What float32 cannot hold is missing."""
+    """Rows in the model's layout: float32 and strings, as serving will send them.
+
+    What float32 cannot hold is missing.
+    """
     columns: dict[str, Any] = {}
     for name in numeric:
         with np.errstate(over="ignore"):

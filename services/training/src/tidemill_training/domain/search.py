@@ -124,6 +124,6 @@ def _crown(
     if model is None or small is not problem:
         report({"stage": "fitting", "family": best.family})
         model = fit(problem, best.family, best.parameters, problem.x, problem.y)
-        if not problem.by_folds:
+        if not problem.judged_by_folds:
             judged = judge_model(problem, model)
     return Winner(best.family, best.parameters, model, judged, trials)

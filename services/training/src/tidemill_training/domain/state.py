@@ -80,6 +80,8 @@ class State:
     queued: Trigger | None = None
     uploaded_rows: int = 0
     """Rows from outside since the last training began."""
+    rejected: tuple[str, ...] = ()
+    """Models that were rejected before their training's end was known here."""
     handled: tuple[str, ...] = ()
     """Ids of the last events, so that a redelivered one changes nothing."""
 

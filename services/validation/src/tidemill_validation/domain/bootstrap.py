@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tidemill_validation.domain.package import Answers
-from tidemill_validation.domain.scores import LOWER_IS_BETTER, resampled, score
+from tidemill_validation.domain.answers import Answers
+from tidemill_validation.domain.scores import LOWER_IS_BETTER, score, weighted
 
 Array = NDArray[Any]
-_CELLS = 20_000_000
+_CELLS = 1_000_000
 """Weights held at once: resamples come in blocks, so that memory does not grow with the rows."""
 
 
@@ -36,21 +36,29 @@ def compare(
     confidence: float,
     seed: int,
 ) -> Difference:
-    """Rows are drawn with replacement, the same draws for both models."""
+    """Rows ``y`` [n] are drawn with replacement, the same draws for both models.
+
+    Draws on which the metric is undefined (a class is absent) are left out; without any, nothing is known and the
+    interval is unbounded.
+    """
     n = len(y)
     rng = np.random.default_rng(seed)
     sign = -1.0 if metric in LOWER_IS_BETTER else 1.0
     block = max(1, min(resamples, _CELLS // max(n, 1)))
-    differences = []
+    found = []
     for start in range(0, resamples, block):
-        size = min(block, resamples - start)
-        weights = rng.multinomial(n, np.full(n, 1 / n), size=size).astype(np.float32)
-        a = resampled(metric, y, champion, positive, weights)
-        b = resampled(metric, y, challenger, positive, weights)
-        differences.append(sign * (b - a))
-    drawn = np.concatenate(differences)
+        weights = _draws(rng, min(block, resamples - start), n)
+        gain = weighted(metric, y, challenger, positive, weights) - weighted(metric, y, champion, positive, weights)
+        found.append(sign * gain)
+    drawn = np.concatenate(found)
     drawn = drawn[np.isfinite(drawn)]
-    before, after = score(metric, y, champion, positive), score(metric, y, challenger, positive)
     tail = (1 - confidence) / 2
     low, high = np.quantile(drawn, [tail, 1 - tail]) if len(drawn) else (-np.inf, np.inf)
+    before, after = score(metric, y, champion, positive), score(metric, y, challenger, positive)
     return Difference(before, after, sign * (after - before), float(low), float(high))
+
+
+def _draws(rng: np.random.Generator, size: int, n: int) -> Array:
+    """[size, n]: how often each of n rows is drawn in n draws."""
+    drawn = rng.integers(0, n, (size, n)) + n * np.arange(size)[:, None]
+    return np.bincount(drawn.ravel(), minlength=size * n).reshape(size, n)

@@ -1,0 +1,230 @@
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tidemill_training.domain.governor import (
+    admit,
+    begin,
+    data_trigger,
+    decide,
+    finish,
+    note_dataset,
+    reject,
+    remember,
+    settle,
+)
+from tidemill_training.domain.state import Facts, Kind, Policy, Refusal, Run, Start, State, Trigger
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+POLICY = Policy(min_rows=100, cool_down_seconds=60, wait_seconds=1000)
+FACTS = Facts(dataset="d1", champion="m1", rows=1000)
+
+
+def trigger(id_: str = "t", kind: Kind = "drift", **facts: Any) -> Trigger:
+    about: dict[str, Any] = {"about": "concept", "model": "m1", "since": NOW} if kind == "drift" else {}
+    return Trigger(id_, kind, NOW, **(about | facts))
+
+
+def arrive(
+    state: State, asked: Trigger, *, policy: Policy = POLICY, facts: Facts = FACTS, now: datetime = NOW
+) -> tuple[State, tuple[Start | Refusal, ...]]:
+    changed, refusal = admit(state, asked, policy, facts.champion)
+    new, said = settle(state, changed, policy, facts, now)
+    return new, ((refusal, *said) if refusal else said)
+
+
+def later(seconds: float) -> datetime:
+    return NOW + timedelta(seconds=seconds)
+
+
+def reasons(said: tuple[Start | Refusal, ...]) -> list[str]:
+    return ["start" if isinstance(d, Start) else d.reason for d in said]
+
+
+def trained(kind: Kind = "drift", model: str = "m2", champion: str | None = "m1") -> State:
+    state, said = arrive(State(), trigger(kind=kind), facts=replace(FACTS, champion=champion))
+    assert reasons(said) == ["start"] and state.running
+    return finish(state, state.running.id, later(10), model=model)
+
+
+def test_one_at_a_time_then_the_trailing_edge_after_the_cool_down() -> None:
+    state, said = arrive(State(), trigger("a"))
+    assert reasons(said) == ["start"]
+    state, said = arrive(state, trigger("b", since=later(5)), now=later(5))
+    assert reasons(said) == ["in_flight"]
+    state, said = arrive(state, trigger("c", since=later(6)), now=later(6))
+    assert reasons(said) == ["coalesced"]
+    assert state.running
+    ended = finish(state, state.running.id, later(10), model="m2")
+    assert decide(ended, POLICY, FACTS, later(69)) == (ended, None)
+    started, decision = decide(ended, POLICY, FACTS, later(71))
+    assert isinstance(decision, Start)
+    assert decision.trigger.since == later(5)
+    assert decision.trigger.causes == ("c",)
+    assert started.running and not started.waiting
+
+
+def test_a_cool_down_names_its_end_and_a_person_may_skip_it() -> None:
+    state, said = arrive(trained(), trigger("b"), now=later(20))
+    assert isinstance(said[0], Refusal)
+    assert (said[0].reason, said[0].not_before, said[0].queued) == ("cool_down", later(70), True)
+    _, said = arrive(state, trigger("p", "operator", force=True), now=later(21))
+    assert reasons(said) == ["start"]
+
+
+def test_a_person_does_not_swallow_a_drift_that_waits_for_rows() -> None:
+    few = replace(FACTS, rows=5)
+    state, said = arrive(State(), trigger("d"), facts=few)
+    assert reasons(said) == ["waiting_for_rows"]
+    state, said = arrive(state, trigger("p", "operator"), facts=few)
+    assert isinstance(said[0], Start)
+    assert said[0].trigger.since is None
+    assert state.queued and state.queued.id == "d"
+
+
+def test_a_change_answered_by_a_later_training_is_stale() -> None:
+    few = replace(FACTS, rows=5)
+    state, _ = arrive(State(), trigger("d"), facts=few)
+    state, _ = arrive(state, trigger("p", "operator"), facts=few, now=later(1))
+    assert state.running
+    state = finish(state, state.running.id, later(2), model="m2")
+    # Not promoted: the change still stands.
+    assert decide(state, POLICY, few, later(100))[1] is None
+    _, decision = decide(state, POLICY, replace(few, champion="m2"), later(100))
+    assert isinstance(decision, Refusal) and decision.reason == "stale"
+
+
+def test_an_alarm_during_a_training_that_began_before_it_survives_its_promotion() -> None:
+    state, _ = arrive(State(), trigger("n", "new_data"))
+    state, said = arrive(state, replace(trigger("d"), asked_at=later(5)), now=later(5))
+    assert reasons(said) == ["in_flight"]
+    assert state.running
+    state = finish(state, state.running.id, later(10), model="m2")
+    _, decision = decide(state, POLICY, replace(FACTS, champion="m2"), later(71))
+    assert isinstance(decision, Start)
+
+
+def test_refusals_for_good() -> None:
+    for mode in ("observe", "suggest"):
+        assert reasons(arrive(State(), trigger(), policy=replace(POLICY, mode=mode))[1]) == ["mode"]
+        assert reasons(arrive(State(), trigger(kind="operator"), policy=replace(POLICY, mode=mode))[1]) == ["start"]
+    assert reasons(arrive(State(), trigger(about="data"))[1]) == ["policy"]
+    assert reasons(arrive(State(), trigger(model="old"))[1]) == ["stale"]
+
+
+def test_patience_ends_for_want_of_rows_only() -> None:
+    few = replace(FACTS, rows=99)
+    state, _ = arrive(State(), trigger(), facts=few)
+    assert decide(state, POLICY, few, later(1000))[1] is None
+    dropped, decision = decide(state, POLICY, few, later(1001))
+    assert isinstance(decision, Refusal) and decision.reason == "expired" and not dropped.waiting
+    assert isinstance(decide(state, POLICY, FACTS, later(5000))[1], Start)
+
+
+def test_without_a_dataset_everything_waits() -> None:
+    state, said = arrive(State(), trigger("p", "operator"), facts=Facts())
+    assert reasons(said) == ["no_dataset"]
+    assert isinstance(decide(state, POLICY, FACTS, NOW)[1], Start)
+
+
+def test_what_new_rows_ask_for() -> None:
+    policy = replace(POLICY, new_rows=100)
+    assert data_trigger(State(), policy, None) == "first_data"
+    assert data_trigger(State(), policy, "m1") is None
+    assert data_trigger(note_dataset(State(), "e", 100), policy, "m1") == "new_data"
+    assert data_trigger(note_dataset(State(), "e", 100), POLICY, "m1") is None
+    # A first model that waits for its promotion is not trained again; a rejected one is.
+    made = trained("first_data", champion=None)
+    assert data_trigger(made, POLICY, None) is None
+    assert data_trigger(reject(made, "m2"), POLICY, None) == "first_data"
+
+
+def test_more_rows_are_waited_for_after_rows_failed_or_a_model_was_rejected() -> None:
+    state, _ = arrive(State(), trigger(), facts=replace(FACTS, rows=120))
+    assert state.running
+    first = state.running.id
+    for again in (
+        finish(state, first, later(1), model=None, rows_failed=True),
+        reject(finish(state, first, later(1), model="m2"), "m2"),
+        finish(reject(state, "m2"), first, later(1), model="m2"),
+    ):
+        assert again.queued and again.queued.min_rows == 240
+        assert decide(again, POLICY, replace(FACTS, rows=239), later(100))[1] is None
+        second, decision = decide(again, POLICY, replace(FACTS, rows=240), later(100))
+        assert isinstance(decision, Start)
+        assert second.running and second.running.id != first
+    assert not finish(state, first, later(1), model="m2").waiting
+
+
+def test_a_repeated_end_or_another_run_changes_nothing() -> None:
+    state = trained()
+    assert finish(state, "other", later(99), model="m3") == state
+    assert remember(remember(state, "x"), "x") == remember(state, "x")
+
+
+def test_attempts_are_counted_and_a_lost_state_is_taken_up_again() -> None:
+    run = Run("r", trigger(), NOW, "d1")
+    once = begin(State(), run)
+    assert once.running and once.running.attempts == 1
+    twice = begin(once, run)
+    assert twice.running and twice.running.attempts == 2
+    assert begin(twice, replace(run, id="other")) == twice
+
+
+KINDS = st.sampled_from(["new_data", "drift", "performance", "operator", "first_data"])
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("ask"), KINDS, st.booleans(), st.integers(0, 50)),
+        st.tuples(st.just("end"), st.booleans(), st.booleans()),
+        st.tuples(st.just("reject")),
+        st.tuples(st.just("wait"), st.integers(0, 200)),
+        st.tuples(st.just("rows"), st.integers(0, 400)),
+    ),
+    max_size=40,
+)
+
+
+@given(STEPS)
+def test_whatever_happens_one_trains_at_a_time_and_nothing_is_lost(steps: list[tuple[Any, ...]]) -> None:
+    state, facts, now, number = State(), replace(FACTS, rows=0), NOW, 0
+    runs: list[str] = []
+    open_: set[str] = set()  # accepted and neither started, merged into another, nor dropped
+    ended = NOW - timedelta(days=1)
+    for step in steps:
+        before, asked = state, None
+        if step[0] == "ask":
+            number += 1
+            since = now - timedelta(seconds=step[3]) if step[1] in ("drift", "performance") else None
+            about = "concept" if since else None
+            asked = Trigger(f"t{number}", step[1], now, about, "m1" if since else None, since, force=step[2])
+            state, refusal = admit(state, asked, POLICY, facts.champion)
+            if refusal is None:
+                open_.add(asked.id)
+        elif step[0] == "end" and state.running:
+            ended = now
+            state = finish(state, state.running.id, now, model=None if step[1] else "m2", rows_failed=step[2])
+        elif step[0] == "reject":
+            state = reject(state, "m2")
+        elif step[0] == "wait":
+            now += timedelta(seconds=step[1])
+        elif step[0] == "rows":
+            facts = replace(facts, rows=step[1])
+        if state.queued and state.queued.attempt and state.queued != before.queued:
+            open_.add(state.queued.id)
+        free = state.running is None
+        state, said = settle(before, state, POLICY, facts, now)
+        starts = [d for d in said if isinstance(d, Start)]
+        assert len(starts) <= (1 if free else 0)
+        for start in starts:
+            assert start.trigger.run not in runs
+            runs.append(start.trigger.run)
+            assert start.trigger.force or now >= ended + timedelta(seconds=POLICY.cool_down_seconds)
+            if start.trigger.since and start.trigger.kind != "operator":
+                assert facts.rows >= (start.trigger.min_rows or POLICY.min_rows)
+            open_.discard(start.trigger.id)
+        open_ -= {d.trigger.id for d in said if isinstance(d, Refusal) and not d.queued}
+        assert open_ == {t.id for t in (state.asked, state.queued) if t}
+        assert all(d.queued or d.reason in ("stale", "expired") for d in said if isinstance(d, Refusal))

@@ -1,0 +1,106 @@
+"""A judgement: the domain's functions in their order. Imported in child processes only."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from tidemill_validation.domain import bootstrap, gate, rows, scores
+from tidemill_validation.domain.answers import Answers, aligned
+from tidemill_validation.domain.invariants import invariants
+from tidemill_validation.domain.latency import latency
+from tidemill_validation.domain.package import Package
+from tidemill_validation.job import Candidate, Checked, Compared, Job, Judged, unanswered
+
+Array = NDArray[Any]
+
+
+def judge(job: Job) -> Judged:
+    """Every check on the newest rows that training never read; with a champion, the comparison on the same rows."""
+    table = rows.read(job.test, job.from_ordinal, job.since, job.newest_rows)
+    findings = [gate.enough(len(table), job.min_rows)]
+    if not findings[0].passed:
+        return _judged(job, len(table), {}, findings, None)
+    y = rows.targets(table, job.target, job.classes)
+    try:
+        package = _opened(job, job.challenger)
+        numbers, strings = rows.layout(table, package.numeric, package.categorical)
+        answers = package.answer(numbers, strings)
+    except Exception as error:  # whatever the runtime says of these bytes, they cannot answer
+        return unanswered("no_answers", f"the package cannot answer: {type(error).__name__}: {error}"[:900])
+    findings += invariants(package, answers, numbers, strings)
+    findings += latency(package, numbers, strings, job.max_latency_ms, job.max_batch_latency_ms)
+    if not np.isfinite(answers.numbers).all():
+        return _judged(job, len(table), {}, findings, None)
+    answers = aligned(answers, job.challenger.classes, job.classes)
+    found = _scores(job, y, answers)
+    findings += gate.goals(found, job.goals)
+    compared = _compare(job, table, y, answers, findings) if job.champion else None
+    return _judged(job, len(table), found, findings, compared)
+
+
+def _opened(job: Job, candidate: Candidate) -> Package:
+    return Package(
+        candidate.onnx,
+        numeric=candidate.numeric,
+        categorical=candidate.categorical,
+        classify=job.task == "classification",
+        positive=candidate.classes.index(candidate.positive) if candidate.positive in candidate.classes else None,
+        threshold=candidate.threshold,
+    )
+
+
+def _positive(job: Job) -> int:
+    positive = job.challenger.positive
+    return job.classes.index(positive) if positive in job.classes else max(0, len(job.classes) - 1)
+
+
+def _scores(job: Job, y: Array, answers: Answers) -> dict[str, float]:
+    metrics = scores.CLASSIFICATION if job.task == "classification" else scores.REGRESSION
+    found = {metric: scores.score(metric, y, answers, _positive(job)) for metric in metrics}
+    return {metric: value for metric, value in found.items() if math.isfinite(value)}
+
+
+def _compare(job: Job, table: pa.Table, y: Array, new: Answers, findings: list[gate.Finding]) -> Compared | None:
+    """Adds the finding; a champion that cannot answer these rows protects nobody."""
+    assert job.champion is not None  # noqa: S101 - the caller looked
+    try:
+        champion = _opened(job, job.champion)
+        old = champion.answer(*rows.layout(table, champion.numeric, champion.categorical))
+        old = aligned(old, job.champion.classes, job.classes)
+        if not np.isfinite(old.numbers).all():
+            raise ValueError("it answers with no finite number")
+    except Exception as error:
+        findings.append(gate.Finding(gate.BETTER, True, f"the champion cannot answer these rows: {error}"[:900]))
+        return None
+    d = bootstrap.compare(
+        job.metric,
+        y,
+        old,
+        new,
+        _positive(job),
+        resamples=job.resamples,
+        confidence=job.confidence,
+        seed=job.seed,
+    )
+    missed = any(not f.passed for f in gate.goals(_scores(job, y, old), job.goals))
+    findings.append(gate.replaces(d, job.margin, champion_misses_goals=missed))
+    if not math.isfinite(d.difference) or not math.isfinite(d.low):
+        return None  # undefined on these rows, as the finding says
+    return Compared(len(table), d.champion, d.challenger, d.difference, d.low, d.high)
+
+
+def _judged(
+    job: Job, n: int, found: dict[str, float], findings: list[gate.Finding], compared: Compared | None
+) -> Judged:
+    checks = tuple(
+        Checked(f.name, f.passed, f.message, _finite(f.value), _finite(f.bound), f.code or f.name) for f in findings
+    )
+    passed = all(f.passed for f in findings if f.name != gate.BETTER)
+    return Judged(n, found, checks, compared, passed=passed, promote=passed and all(f.passed for f in findings))
+
+
+def _finite(value: float | None) -> float | None:
+    return None if value is None or not math.isfinite(value) else float(value)

@@ -1,0 +1,186 @@
+"""Predictions per second of one serving process on real Redis, beside the same loop without validation and model.
+
+    python tests/benchmarks/serving_stream.py [--events 20000] [--runs 3]
+
+20 numeric and 5 categorical columns, one-hot, 100 boosting iterations. The streams are filled first; then one bus
+reads, answers and acknowledges all of it, by the same lanes, the same handler and the same fenced completion step as in
+the service. The no-model loop sends a ready-made answer of the same size for every request, unread. The two take turns,
+and medians are compared. Prints where the time goes; the last line is one JSON object. Rates depend on the machine and
+its other work: trust the ratios.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import itertools
+import json
+import statistics
+import tempfile
+import time
+import uuid
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from pydantic import SecretStr
+from sklearn.ensemble import HistGradientBoostingClassifier
+
+from tidemill_contracts.artifacts import ArtifactRef
+from tidemill_contracts.envelope import FIELD
+from tidemill_contracts.events import PredictionCompleted, PredictionRequested
+from tidemill_contracts.prediction import RequestedPrediction
+from tidemill_contracts.streams import stream_key
+from tidemill_packaging.domain.conversion import convert
+from tidemill_serving import decode
+from tidemill_serving.answering import Answering, answers
+from tidemill_serving.domain.features import Layout, matrices
+from tidemill_serving.domain.model import Model
+from tidemill_serving.loading import Loaded
+from tidemill_shared.bus import Bus
+from tidemill_shared.delivery import Completion, Delivery
+from tidemill_shared.settings import RedisSettings
+from tidemill_shared.testing.servers import Servers, local_servers
+from tidemill_training.domain.preprocessing import assemble
+
+NUMERIC = tuple(f"number_{i}" for i in range(20))
+CATEGORICAL = tuple(f"kind_{i}" for i in range(5))
+LEVELS = tuple("abcdefgh")
+PIPELINE, BATCH = "benchmark", 512
+OnBatch = Callable[[str, list[Delivery]], Awaitable[Completion]]
+
+
+class Ready:
+    """Stands for the registry of loaded models."""
+
+    def __init__(self, loaded: Loaded) -> None:
+        self._loaded = loaded
+
+    async def ensure(self, _: str) -> Loaded:
+        """The one model."""
+        return self._loaded
+
+
+def table(rows: int, seed: int) -> pd.DataFrame:
+    """Random rows in the model's layout."""
+    random = np.random.default_rng(seed)
+    columns = {name: random.normal(size=rows).astype(np.float32) for name in NUMERIC}
+    return pd.DataFrame(columns | {name: random.choice(LEVELS, rows).astype(object) for name in CATEGORICAL})
+
+
+def load() -> Loaded:
+    """A fitted, converted and loaded model."""
+    x = table(5_000, seed=0)
+    y = (x[NUMERIC[0]] * x[NUMERIC[1]] + (x[CATEGORICAL[0]] == "a") > 0).astype(int)
+    boosting = HistGradientBoostingClassifier(max_iter=100, early_stopping=False, random_state=0)
+    fitted = assemble("hist_gradient_boosting", boosting, len(NUMERIC), [list(LEVELS)] * len(CATEGORICAL)).fit(x, y)
+    onnx = convert(fitted, numeric=len(NUMERIC), categorical=len(CATEGORICAL), classify=True, opset=18)
+    layout = Layout(NUMERIC, CATEGORICAL, {name: frozenset(LEVELS) for name in CATEGORICAL})
+    model = Model(onnx, layout, task="classification", classes=(0, 1), positive=1)
+    return Loaded(model, "0" * 12, "1" * 12, 1, ArtifactRef(key="none", sha256="0" * 64, size=0))
+
+
+def request_bodies(count: int) -> list[bytes]:
+    """Encoded requests, as a producer would send them."""
+    return [
+        PredictionRequested.root(
+            RequestedPrediction(features=row), id=str(uuid.uuid4()), subject=PIPELINE, source="urn:benchmark"
+        ).to_json()
+        for row in table(count, seed=1).to_dict("records")
+    ]
+
+
+def no_model(namespace: str, answer: bytes) -> OnBatch:
+    """Answers of the same size, without looking at the request."""
+    stream = stream_key(namespace, PredictionCompleted.type_name(), PIPELINE)
+
+    async def on_batch(_: str, batch: list[Delivery]) -> Completion:
+        return Completion(outputs=[(delivery, [(stream, answer)]) for delivery in batch])
+
+    return on_batch
+
+
+async def drain(servers: Servers, bodies: list[bytes], handler: Callable[[str], OnBatch]) -> float:
+    """Events per second from a filled stream to the last answer. Raises RuntimeError when some went missing."""
+    namespace = f"bench-{uuid.uuid4().hex[:8]}"
+    redis = RedisSettings(url=servers.redis_url, password=SecretStr(servers.redis_password))
+    bus = Bus("serving", redis, namespace=namespace)
+    bus.lanes([PredictionRequested], handler(namespace), max_records=BATCH)
+    await bus.connect()
+    requests = stream_key(namespace, PredictionRequested.type_name(), PIPELINE)
+    completed = stream_key(namespace, PredictionCompleted.type_name(), PIPELINE)
+    for at in range(0, len(bodies), 1_000):
+        pipeline = bus.redis.pipeline(transaction=False)
+        for body in bodies[at : at + 1_000]:
+            pipeline.xadd(requests, {FIELD: body})
+        await pipeline.execute()
+    assert bus.lane is not None
+    await bus.lane.add(PIPELINE)
+    started = time.perf_counter()
+    await bus.start()
+    while await bus.redis.xlen(completed) < len(bodies):
+        if time.perf_counter() - started > 60:
+            raise RuntimeError(f"{await bus.redis.xlen(completed)} of {len(bodies)} answered after a minute")
+        await asyncio.sleep(0.01)
+    seconds = time.perf_counter() - started
+    left = (await bus.redis.xpending(requests, "serving"))["pending"]
+    if left or await bus.redis.xlen(completed) != len(bodies):
+        raise RuntimeError(f"{left} pending, {await bus.redis.xlen(completed)} answers")
+    await bus.redis.delete(requests, completed)
+    await bus.stop()
+    return len(bodies) / seconds
+
+
+def parts(loaded: Loaded, bodies: list[bytes]) -> dict[str, float]:
+    """Microseconds an event of each step in batches of 512, without Redis; ``encode`` is what the rest leaves."""
+    batches = [bodies[at : at + BATCH] for at in range(0, len(bodies) - BATCH + 1, BATCH)]
+    spent = dict.fromkeys(("decode", "matrices", "model", "encode"), 0.0)
+    for batch in batches:
+        marks = [time.perf_counter()]
+        requests = [decode.read(body, PIPELINE) for body in batch]
+        marks.append(time.perf_counter())
+        inputs, _ = matrices([r.features for r in requests], loaded.model.layout)
+        marks.append(time.perf_counter())
+        loaded.model.predict(inputs)
+        marks.append(time.perf_counter())
+        answers(requests, loaded)  # the two steps before, once more, and the encoding
+        marks.append(time.perf_counter())
+        steps = [b - a for a, b in itertools.pairwise(marks)]
+        for name, seconds in zip(spent, [*steps[:3], steps[3] - steps[1] - steps[2]], strict=True):
+            spent[name] += seconds
+    return {name: seconds / (len(batches) * BATCH) * 1e6 for name, seconds in spent.items()}
+
+
+def main() -> None:
+    """Run and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--events", type=int, default=20_000)
+    parser.add_argument("--runs", type=int, default=3)
+    arguments, _ = parser.parse_known_args()
+    loaded, bodies = load(), request_bodies(arguments.events)
+    answer = answers([decode.read(bodies[0], PIPELINE)], loaded)[0]
+    assert isinstance(answer, bytes)
+    print(f"requests of {len(bodies[0])} bytes, answers of {len(answer)} bytes")
+    ours: list[float] = []
+    limit: list[float] = []
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
+        servers = stack.enter_context(local_servers(Path(folder)))
+        for _ in range(arguments.runs):
+            limit.append(asyncio.run(drain(servers, bodies, lambda namespace: no_model(namespace, answer))))
+            ours.append(
+                asyncio.run(drain(servers, bodies, lambda n: Answering(Ready(loaded), n).on_batch))  # type: ignore[arg-type]
+            )
+            print(f"no model {limit[-1]:8,.0f}/s   serving {ours[-1]:8,.0f}/s   ratio {ours[-1] / limit[-1]:.2f}")
+    steps = parts(loaded, bodies)
+    print("microseconds an event: " + ", ".join(f"{name} {value:.1f}" for name, value in steps.items()))
+    figures = {
+        "events_per_second": round(statistics.median(ours)),
+        "no_model_per_second": round(statistics.median(limit)),
+        "ratio_to_no_model": round(statistics.median(ours) / statistics.median(limit), 3),
+        "microseconds": {name: round(value, 2) for name, value in steps.items()},
+    }
+    print(json.dumps(figures))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,171 @@
+"""The whole loop as a person runs it: the embedded stack, the demo, bad input, a restart, a killed service."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tidemill_console.stack import SERVICES, Stack
+
+pytestmark = pytest.mark.slow
+TIDEMILL = str(Path(sys.executable).parent / "tidemill")
+SPEC = {
+    "name": "colours",
+    "task": "classification",
+    "target": "y",
+    "positive": "yes",
+    "primary": "accuracy",
+    "rows": {"min_rows": 50},
+    "search": {"families": ["linear"], "trials": 1, "seconds": 5},
+}
+
+
+def tidemill(directory: Path, *words: str, timeout: float = 240) -> "subprocess.CompletedProcess[str]":
+    """Run the command against the stack in ``directory``."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("TIDEMILL_")}
+    return subprocess.run(
+        [TIDEMILL, "--directory", str(directory), *words],
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        env=environment,
+        cwd=directory.parent,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A running stack, stopped at the end."""
+    directory = tmp_path_factory.mktemp("loop") / "state"
+    done = tidemill(directory, "up")
+    assert done.returncode == 0, done.stderr
+    yield directory
+    tidemill(directory, "down")
+
+
+def report_of(done: "subprocess.CompletedProcess[str]") -> dict[str, Any]:
+    """The demo's JSON object."""
+    assert done.stdout, done.stderr[-3000:]
+    report: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    return report
+
+
+@pytest.mark.timeout(300)
+def test_the_world_changes_and_the_score_recovers(stack: Path) -> None:
+    done = tidemill(stack, "demo", "--until", "1930", "--pace", "wait", "--json", "--plot", "score.png")
+    report = report_of(done)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert report["requests_sent"] == report["answered"] > 1_500
+    assert report["lost"] == report["doubled"] == report["failed"] == 0
+    assert report["drifts"] >= 1
+    assert 1 <= report["retrains"] <= 3
+    assert report["promotions"] >= 2
+    assert report["f1_tidemill"] > report["f1_static"]
+    assert (stack.parent / "score.png").stat().st_size > 10_000
+
+
+def rows(count: int) -> list[str]:
+    return [f"{i % 97},{'red' if i % 3 else 'blue'},{'yes' if i % 97 > 48 else 'no'}" for i in range(count)]
+
+
+def csv(path: Path, lines: list[str], header: str = "x,colour,y") -> Path:
+    path.write_text("\n".join([header, *lines]) + "\n")
+    return path
+
+
+@pytest.mark.timeout(300)
+def test_each_bad_input_ends_with_a_reason_and_stops_nothing(stack: Path, tmp_path: Path) -> None:
+    spec = tmp_path / "colours.json"
+    spec.write_text(json.dumps(SPEC))
+    assert tidemill(stack, "declare", str(spec)).returncode == 0
+
+    def publish(file: Path) -> dict[str, Any]:
+        done = tidemill(stack, "publish", "colours", str(file), "--wait", "60", "--json")
+        outcome: dict[str, Any] = json.loads(done.stdout)["outcome"]
+        assert done.returncode == (1 if outcome["rejected"] else 0), done.stderr
+        return outcome
+
+    def refused(file: Path) -> list[str]:
+        return [reason["code"] for reason in publish(file)["rejected"]["reasons"]]
+
+    one_class = [line.replace("no", "yes") for line in rows(200)]
+    assert "one_class" in refused(csv(tmp_path / "one-class.csv", one_class))
+    good = publish(csv(tmp_path / "good.csv", [f"{i},{line}" for i, line in enumerate(rows(400))], "id,x,colour,y"))
+    assert good["prepared"]["new_rows"] == 400
+    renamed = csv(tmp_path / "renamed.csv", [f"{i},{line}" for i, line in enumerate(rows(50))], "id,x,color,y")
+    assert "breaking_schema" in refused(renamed)
+    (tmp_path / "cut.csv.gz").write_bytes(b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03\x4b\x4c")
+    assert refused(tmp_path / "cut.csv.gz")
+    (tmp_path / "empty.csv").write_bytes(b"")
+    assert refused(tmp_path / "empty.csv")
+    infinite = csv(tmp_path / "infinite.csv", ["9001,inf,red,yes", "9002,5,red,no"], "id,x,colour,y")
+    assert publish(infinite)["prepared"]["quarantined"] == 1
+
+    deadline = time.monotonic() + 90
+    while True:
+        state = json.loads(tidemill(stack, "status", "--json").stdout)
+        champion = next(c for c in state["champions"] if c["pipeline"] == "colours")
+        if champion["version"]:
+            break
+        assert time.monotonic() < deadline, "no champion"
+        time.sleep(0.2)
+    asked = csv(tmp_path / "asked.csv", ["1,70,red", "2,3,mauve", "3,,blue"], "id,x,colour")
+    # The champion may still be on its way into serving.
+    while True:
+        done = tidemill(stack, "predict", "colours", str(asked), "-o", str(tmp_path / "out.jsonl"))
+        answers = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+        if answers[0]["error"] != "no_model" or time.monotonic() > deadline:
+            break
+    assert done.returncode == 1
+    assert [a["error"] for a in answers] == [None, "unknown_category", None]
+    assert answers[0]["prediction"] == "yes"
+    assert all(p["ready"] for p in json.loads(tidemill(stack, "status", "--json").stdout)["services"] if p["reason"])
+    traced = tidemill(stack, "trace", answers[0]["prediction_id"])
+    assert traced.returncode == 0
+    assert "s3://" in traced.stdout, traced.stdout
+
+
+@pytest.mark.timeout(300)
+def test_everything_is_still_there_after_down_and_up(stack: Path) -> None:
+    before = json.loads(tidemill(stack, "status", "--json").stdout)
+    assert tidemill(stack, "down").returncode == 0
+    assert tidemill(stack, "status").returncode == 3
+    assert tidemill(stack, "up").returncode == 0
+    after = json.loads(tidemill(stack, "status", "--json").stdout)
+    assert [c["version"] for c in after["champions"]] == [c["version"] for c in before["champions"]]
+    lengths = {s["stream"]: s["length"] for s in after["streams"]}
+    assert all(lengths[s["stream"]] >= s["length"] for s in before["streams"])
+
+
+@pytest.mark.timeout(400)
+def test_kill_each_service_while_the_demo_runs(stack: Path) -> None:
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("TIDEMILL_")}
+    command = [TIDEMILL, "--directory", str(stack), "demo", "--until", "1930", "--pace", "2", "--json"]
+    running = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, cwd=stack.parent
+    )
+    lines: list[str] = []
+    assert running.stderr is not None
+    for line in running.stderr:
+        lines.append(line)
+        if "replaying" in line:
+            break
+    for name in SERVICES:
+        pid = next(p["pid"] for p in Stack(stack).processes() if p["name"] == name)
+        os.kill(pid, signal.SIGKILL)
+        psutil.wait_procs([psutil.Process(pid)] if psutil.pid_exists(pid) else [], timeout=5)
+        time.sleep(2.5)  # the pace of the killer, not a wait for a result
+    out, err = running.communicate(timeout=200)
+    report = json.loads(out.strip().splitlines()[-1])
+    assert report["lost"] == 0, err[-3000:]
+    assert report["doubled"] == 0
+    assert report["answered"] == report["requests_sent"]
