@@ -6,6 +6,8 @@ STAMP := $(VENV)/.ready
 ARGS ?=
 SOURCES := contracts shared services tests deploy
 TYPED := contracts/src contracts/generate.py contracts/generation contracts/compatibility.py shared/src $(wildcard services/*/src)
+# bare_script.py is what one of them is compared with
+BENCHMARKS := $(filter-out %/bare_script.py,$(wildcard tests/benchmarks/*.py))
 MANIFESTS := requirements.lock pyproject.toml contracts/pyproject.toml shared/pyproject.toml $(wildcard services/*/pyproject.toml)
 
 .DEFAULT_GOAL := help
@@ -51,7 +53,7 @@ down: $(STAMP) ## Stop the embedded stack; what it stored stays
 	@$(BIN)/tidemill down $(ARGS)
 
 bench: $(STAMP) ## Run the benchmarks under tests/benchmarks, one after the other
-	@set -e; for file in tests/benchmarks/*.py; do echo "== $$file"; $(BIN)/python "$$file" $(ARGS); done
+	@set -e; for file in $(BENCHMARKS); do echo "== $$file"; $(BIN)/python "$$file" $(ARGS); done
 
 clean: ## Remove .venv, caches and builds; data of `make up` stays
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

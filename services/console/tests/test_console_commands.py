@@ -3,6 +3,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
+
 from tidemill_console.app import app
 from tidemill_console.commands.declare import read_spec
 from tidemill_console.commands.predictions import read_rows
@@ -15,7 +17,6 @@ from tidemill_console.supervision import Program, configuration, socket_path
 from tidemill_contracts.events import TrainingRequested
 from tidemill_contracts.model import RequestedTraining
 from tidemill_shared.embedded import Command
-from typer.testing import CliRunner
 
 runner = CliRunner()
 

@@ -1,6 +1,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.metrics import f1_score
+from threadpoolctl import threadpool_limits
 
 from tidemill_training.domain import candidates, judging, rows, search, threshold
 from tidemill_training.domain.evaluation import Answers, calibration, confusion, scores, utility
@@ -49,6 +51,12 @@ def problem(task: str = "classification", n: int = 240, n_validation: int = 200,
         seed=seed,
         jobs=1,
     )
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    with threadpool_limits(1):
+        yield
 
 
 def silent(_: dict[str, Any]) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import inspect
+import logging
 import time
 import types
 from collections.abc import Awaitable, Callable, Sequence
@@ -103,7 +104,9 @@ class Bus:
         self.delivery = delivery or DeliverySettings()
         self.redis = connect(redis)
         self.mailbox = Mailbox(self.redis, namespace, group, self.consumer, self.delivery.lease_seconds)
-        self.broker = RedisBroker(redis_url(redis), message_format=CloudEventsFormat)
+        self.broker = RedisBroker(
+            redis_url(redis), message_format=CloudEventsFormat, logger=logging.getLogger("faststream")
+        )
         self.subscriptions: list[Subscription] = []
         self.lane: Lanes | None = None
         self._tails: list[tuple[type[Event[Any]], Callback[Any], str]] = []

@@ -5,7 +5,9 @@ from typing import Any
 
 from tidemill_ingestion.domain.job import Job, Prepared, RefusedFile
 
-PRELOAD = ("tidemill_ingestion.domain.preparation",)
+# Ingestion does not use pandas, but pyarrow imports it where it is installed, 0.2 s in every child, just to ask whether
+# a value is one of its. Where it is missing the server skips it.
+PRELOAD = ("tidemill_ingestion.domain.preparation", "pandas", "pyarrow.pandas_compat")
 
 
 def work(job: Job, progress: Callable[[Any], None]) -> Prepared | RefusedFile:

@@ -21,6 +21,9 @@ LEAST_ROWS = 20
 """Training rows, and of each class one for each fold."""
 LEAST_OF_A_CLASS = 3
 _REPEATS = 3
+_ROWS_FOR_THREADS = 10_000
+"""Below this a second OpenMP thread gains nothing, and where other processes want the same cores its busy waiting
+made a fit of 0.1 s take several seconds."""
 
 
 def train(job: Job, progress: Progress) -> Trained | Unfit:
@@ -30,12 +33,12 @@ def train(job: Job, progress: Progress) -> Trained | Unfit:
     the error it will make in production, and a model that has seen them would make hardly any.
     """
     progress({"stage": "started"})
-    with threadpool_limits(job.jobs):
-        train_rows, validation_rows = _read(job)
-        refused = unusable(job, train_rows)
-        if refused:
-            return refused
-        problem = _problem(job, train_rows, validation_rows)
+    train_rows, validation_rows = _read(job)
+    refused = unusable(job, train_rows)
+    if refused:
+        return refused
+    problem = _problem(job, train_rows, validation_rows)
+    with threadpool_limits(job.jobs if len(train_rows) >= _ROWS_FOR_THREADS else 1):
         try:
             winner = search.search(problem, search.Budget(job.families, job.trials, job.seconds), progress)
         except ValueError as error:
