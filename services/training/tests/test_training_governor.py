@@ -151,12 +151,20 @@ def test_more_rows_are_waited_for_after_rows_failed_or_a_model_was_rejected() ->
         reject(finish(state, first, later(1), model="m2"), "m2"),
         finish(reject(state, "m2"), first, later(1), model="m2"),
     ):
-        assert again.queued and again.queued.min_rows == 240
-        assert decide(again, POLICY, replace(FACTS, rows=239), later(100))[1] is None
-        second, decision = decide(again, POLICY, replace(FACTS, rows=240), later(100))
+        assert again.queued and again.queued.min_rows == 180
+        assert decide(again, POLICY, replace(FACTS, rows=179), later(100))[1] is None
+        second, decision = decide(again, POLICY, replace(FACTS, rows=180), later(100))
         assert isinstance(decision, Start)
         assert second.running and second.running.id != first
     assert not finish(state, first, later(1), model="m2").waiting
+
+
+def test_new_rows_that_wait_do_not_hide_a_change_that_is_tried_again() -> None:
+    state, _ = arrive(State(), trigger(), facts=replace(FACTS, rows=120))
+    state, _ = arrive(state, trigger("n", "new_data"), now=later(1))
+    assert state.running
+    state = finish(state, state.running.id, later(2), model=None, rows_failed=True)
+    assert state.queued and (state.queued.id, state.queued.kind, state.queued.min_rows) == ("n", "drift", 180)
 
 
 def test_a_repeated_end_or_another_run_changes_nothing() -> None:

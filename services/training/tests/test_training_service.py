@@ -300,7 +300,7 @@ async def test_rows_of_one_class_fail_and_more_of_them_are_waited_for(platform: 
         failed = await platform.wait_for(TrainingFailed)
         assert failed.data.reasons[0].code == "one_class"
         waits = await platform.wait_for(
-            RetrainSuppressed, lambda e: e.data.reason == "waiting_for_rows" and "of 240 rows" in e.data.message
+            RetrainSuppressed, lambda e: e.data.reason == "waiting_for_rows" and "of 180 rows" in e.data.message
         )
         assert waits.data.queued
         await data.add(150, day=11, origin="feedback")

@@ -103,6 +103,7 @@ def candidate(model: bytes, **changes: Any) -> Candidate:
         "classes": CLASSES,
         "positive": "yes",
         "threshold": None,
+        "target": "outcome",
     }
     return Candidate(**(facts | changes))
 

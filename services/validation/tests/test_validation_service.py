@@ -6,7 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from tidemill_contracts.artifacts import package_key, promotion_key, promotions_prefix
+from tidemill_contracts.artifacts import model_key, package_key, promotion_key, promotions_prefix
 from tidemill_contracts.document import Document
 from tidemill_contracts.events import (
     EventDeadLettered,
@@ -217,6 +217,19 @@ async def test_a_damaged_champion_does_not_keep_a_sound_model_out(platform: Plat
     entry = await platform.store.document(promotion.data.promotion, Promotion)
     report = await platform.store.document(entry.report, ValidationReport)
     assert any("cannot be read" in check.message for check in report.checks)
+
+
+async def test_a_champion_whose_training_record_is_lost_is_compared_with_all_the_same(
+    platform: Platform, shelf: Any, models: Any
+) -> None:
+    dataset = await shelf.dataset(models.unseen(300))
+    old, worse = await shelf.package(models.good, A, dataset), await shelf.package(models.poor, B, dataset)
+    async with platform.running(service(platform)):
+        await promoted(platform, old)
+        await platform.store.put(model_key(shelf.name, A, "manifest.json"), b"{}")
+        await platform.publish(worse)
+        rejected = await platform.wait_for(ModelRejected, after(worse), timeout=40)
+    assert [r.code for r in rejected.data.reasons] == ["worse_than_champion"]
 
 
 async def test_after_a_change_only_rows_since_then_are_compared(platform: Platform, shelf: Any, models: Any) -> None:

@@ -12,7 +12,7 @@ class TrainingGroup(Group):
     """Trainings this replica runs at a time, each of another pipeline."""
     jobs: int = Field(default=2, ge=1, le=256)
     """Threads a single fit may use."""
-    tune_threshold: bool = False
+    tune_threshold: bool = True
     """Choose a binary model's decision threshold on the validation rows where F1 is the primary metric; otherwise the
     most probable class is answered."""
     importance_rows: int = Field(default=1_000, ge=50, le=1_000_000)

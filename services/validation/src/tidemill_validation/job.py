@@ -16,6 +16,7 @@ class Candidate:
     classes: tuple[Any, ...]
     positive: Any
     threshold: float | None
+    target: str
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from tidemill_shared.store import Store
 from tidemill_validation.job import Candidate
 
 log = logger(__name__)
+_DAMAGED = (Poison, ObjectMissing, ValidationError, KeyError)
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,7 @@ class Packages:
             classes=signature.classes,
             positive=signature.positive,
             threshold=signature.threshold,
+            target=signature.target,
         )
 
     async def model(self, package: PackageManifest) -> ModelManifest:
@@ -71,10 +73,17 @@ class Packages:
         version = promotion.version
         try:
             package = await self.verified(promotion.pipeline, version, promotion.manifest, promotion.attestation)
-            candidate, model = await self.candidate(package), await self.model(package)
-        except (Poison, ObjectMissing, ValidationError, KeyError) as error:
+            candidate = await self.candidate(package)
+        except _DAMAGED as error:
             log.error("the champion cannot be read", pipeline=promotion.pipeline, version=version, why=str(error))
             return Champion(version, None, why=f"the champion {version} cannot be read: {error}"[:900])
-        if package.task != challenger.task or model.target != target:
+        if (package.task, candidate.target) != (challenger.task, target):
             return Champion(version, None, why=f"the champion {version} answers another question")
-        return Champion(version, candidate, model.selection.since)
+        return Champion(version, candidate, await self._since(package))
+
+    async def _since(self, package: PackageManifest) -> datetime | None:
+        try:
+            return (await self.model(package)).selection.since
+        except _DAMAGED as error:  # it can be compared with all the same, on all rows
+            log.error("the champion's rows are not known", pipeline=package.pipeline, why=str(error))
+            return None

@@ -3,13 +3,14 @@
 Single flight (one training a pipeline), cool-down after each, coalescing with a trailing edge (what comes while one
 runs is merged into one trigger that is served afterwards), patience (a trigger waits until enough rows have arrived
 since the change was noticed) and persistence (a change whose training failed for its rows, or whose model was
-rejected, is tried again once twice as many rows are there).
+rejected, is tried again once half as many rows more are there).
 
 Pure: state and facts go in, the new state and a decision come out. Two triggers can wait: a person's request
 (``asked``), which is served first and takes the rows the person named, and the automatic one (``queued``). They are
 not merged, because a person's training on all rows would then swallow a drift that must be answered with new rows.
 """
 
+import math
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -17,6 +18,8 @@ from tidemill_training.domain.state import Decision, Facts, Kind, Policy, Refusa
 
 _REMEMBERED = 256
 _REJECTED = 8
+_MORE_ROWS = 1.5
+"""Times the rows of the attempt before. Each attempt costs a training, and a gate that could not tell yet can soon."""
 _RANK: dict[Kind, int] = {"first_data": 0, "new_data": 1, "performance": 2, "drift": 3, "operator": 4}
 
 
@@ -147,9 +150,13 @@ def _again(state: State, run: Run) -> State:
     trigger = run.trigger
     if trigger.since is None or trigger.kind == "operator":
         return state
-    retry = replace(trigger, min_rows=2 * max(run.rows, trigger.min_rows or 0, 1), attempt=trigger.attempt + 1)
-    # What has been queued meanwhile is newer and knows better.
-    return replace(state, queued=state.queued or retry)
+    needed = math.ceil(_MORE_ROWS * max(run.rows, trigger.min_rows or 0, 1))
+    retry = replace(trigger, min_rows=needed, attempt=trigger.attempt + 1)
+    if state.queued is None:
+        return replace(state, queued=retry)
+    if state.queued.since is None:  # more new rows: they must not hide the change
+        return replace(state, queued=replace(_merged(state.queued, retry), min_rows=needed))
+    return state  # a newer alarm knows better
 
 
 def _refused(trigger: Trigger, policy: Policy, champion: str | None) -> Refusal | None:
