@@ -5,6 +5,7 @@ import sys
 from typing import Any
 
 import pyarrow as pa
+import pytest
 
 from tidemill_contracts.artifacts import model_key, package_key, promotion_key, promotions_prefix
 from tidemill_contracts.document import Document
@@ -19,9 +20,11 @@ from tidemill_contracts.events import (
 )
 from tidemill_contracts.pipeline import PromotionPolicy
 from tidemill_contracts.promotion import ApprovedModel, Promotion, RequestedRollback, ValidationReport
+from tidemill_shared.errors import Retryable
 from tidemill_shared.signing import Signer, generate_keys
 from tidemill_shared.testing.platform import Platform
 from tidemill_validation.app import build
+from tidemill_validation.promoting import Choice, Registry
 from tidemill_validation.settings import ValidationSettings
 
 A, B, C = "a" * 12, "b" * 12, "c" * 12
@@ -279,3 +282,20 @@ def test_the_child_needs_neither_scikit_learn_nor_pandas() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.strip() == "[]"
+
+
+async def test_a_choice_against_a_champion_that_has_changed_is_made_again(
+    platform: Platform, shelf: Any, models: Any
+) -> None:
+    dataset = await shelf.dataset(models.unseen(300))
+    old, new = await shelf.package(models.poor, A, dataset), await shelf.package(models.good, B, dataset)
+    async with platform.running(service(platform)) as running:
+        (first,) = await promoted(platform, old)
+        judged = Registry(running)
+        ref = (await registry(platform, shelf))[0].report
+        choice = Choice(B, new.data.manifest, new.data.attestation, ref, "better than none")
+        with pytest.raises(Retryable, match="champion changed"):
+            await judged.promote(new, choice, against=(None,))
+        found = await judged.promote(new, choice, against=(first.data.version,))
+    assert found is not None
+    assert [p.version for p in await registry(platform, shelf)] == [A, B]
