@@ -228,10 +228,11 @@ class Stack:
             with urllib.request.urlopen(url, timeout=3):
                 return None
         except urllib.error.HTTPError as error:
-            try:
-                return str(json.loads(error.read()).get("reason"))
-            except ValueError:
-                return f"HTTP {error.code}"
+            with error:
+                try:
+                    return str(json.loads(error.read()).get("reason"))
+                except ValueError:
+                    return f"HTTP {error.code}"
         except OSError:
             return "does not answer"
 

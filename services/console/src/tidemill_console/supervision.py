@@ -65,26 +65,28 @@ class Supervisor:
     def __init__(self, directory: Path) -> None:
         self._address = f"unix://{socket_path(directory)}"
 
-    @property
-    def _proxy(self) -> Any:
-        # A new one for each call: a transport whose first connection failed refuses every later request.
-        return xmlrpc.client.ServerProxy("http://127.0.0.1", transport=SupervisorTransport(None, None, self._address))
+    def _call(self, method: str, *arguments: Any) -> Any:
+        # A connection for each call: a transport whose first connection failed refuses every later request.
+        with xmlrpc.client.ServerProxy(
+            "http://127.0.0.1", transport=SupervisorTransport(None, None, self._address)
+        ) as proxy:
+            return getattr(proxy.supervisor, method)(*arguments)
 
     def alive(self) -> bool:
         """Whether it answers."""
         try:
-            return bool(self._proxy.supervisor.getState()["statename"] == "RUNNING")
+            return bool(self._call("getState")["statename"] == "RUNNING")
         except (OSError, http.client.HTTPException, xmlrpc.client.Error):
             return False
 
     def processes(self) -> list[dict[str, Any]]:
         """Name, state, pid, start time of each program."""
-        return list(self._proxy.supervisor.getAllProcessInfo())
+        return list(self._call("getAllProcessInfo"))
 
     def stop(self, name: str) -> None:
         """Stop one program and wait for its end."""
-        self._proxy.supervisor.stopProcess(name, True)
+        self._call("stopProcess", name, True)
 
     def shutdown(self) -> None:
         """Stop everything, supervisord too."""
-        self._proxy.supervisor.shutdown()
+        self._call("shutdown")

@@ -14,7 +14,7 @@ from tidemill_training.domain.evaluation import LOWER_IS_BETTER, Answers, scores
 from tidemill_training.domain.judging import Problem, fit, judge, judge_model
 
 Report = Callable[[dict[str, Any]], None]
-SEARCH_ROWS = 50_000
+SEARCH_ROWS = 20_000
 """Trials are fitted on at most this many training rows, drawn by the seed; the winner is fitted on all of them."""
 
 
