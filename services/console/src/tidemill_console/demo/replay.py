@@ -2,14 +2,15 @@
 
 import asyncio
 import time
+from collections import defaultdict
 from collections.abc import Callable
-from types import TracebackType
-from typing import Any, Self
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
 
 from redis.exceptions import RedisError
 
-from tidemill_console.connection import Client, Unreachable
-from tidemill_console.demo.record import Record
+from tidemill_console.connection import Client
 from tidemill_console.demo.seasons import Line, played
 from tidemill_contracts.envelope import FIELD, Event, content_id
 from tidemill_contracts.events import (
@@ -19,6 +20,7 @@ from tidemill_contracts.events import (
     ModelDeployed,
     ModelPromoted,
     ModelRejected,
+    ModelTrained,
     PackagingFailed,
     PerformanceRecovered,
     PredictionCompleted,
@@ -37,6 +39,7 @@ WATCHED: tuple[type[Event[Any]], ...] = (
     DriftDetected,
     TrainingGranted,
     TrainingFailed,
+    ModelTrained,
     PackagingFailed,
     ModelRejected,
     ModelPromoted,
@@ -45,83 +48,111 @@ WATCHED: tuple[type[Event[Any]], ...] = (
     PerformanceRecovered,
 )
 _SOURCE = "urn:tidemill:demo"
-_PATIENCE_SECONDS = 120.0
-"""How long a producer goes on trying to reach Redis."""
-Tell = Callable[[Event[Any], int], None]
+
+
+@dataclass
+class Record:
+    """What was sent and what came back."""
+
+    sent: dict[str, Line] = field(default_factory=dict)
+    answers: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    """Event ids of the answers to each request: more than one is a doubled answer."""
+    predictions: dict[str, Any] = field(default_factory=dict)
+    models: dict[str, str] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+    entries: int = 0
+    events: list[Event[Any]] = field(default_factory=list)
+    seasons: dict[str, int] = field(default_factory=dict)
+    """The season on the replay's clock when each event was seen."""
+
+    @property
+    def answered(self) -> int:
+        """Requests with at least one answer."""
+        return sum(1 for i in self.sent if self.answers.get(i))
+
+    @property
+    def doubled(self) -> int:
+        """Requests with more than one answer after de-duplication by event id."""
+        return sum(1 for found in self.answers.values() if len(found) > 1)
+
+    @property
+    def raw_duplicates(self) -> int:
+        """Stream entries that repeat an answer under its own id."""
+        return self.entries - sum(len(found) for found in self.answers.values())
+
+    def of(self, kind: type[Any]) -> list[Any]:
+        """Events of a kind, in order."""
+        return [e for e in self.events if isinstance(e, kind)]
+
+    def busy(self) -> bool:
+        """Whether a training that was granted has not yet led to a deployed, rejected or failed model."""
+        ended = sum(len(self.of(k)) for k in (TrainingFailed, PackagingFailed, ModelRejected))
+        promoted = {e.data.version for e in self.of(ModelDeployed)}
+        return len(self.of(TrainingGranted)) > ended + len(promoted)
 
 
 class Replay:
-    """One run against one pipeline. As a context it collects what comes back."""
+    """One run against one pipeline."""
 
-    def __init__(self, client: Client, pipeline: str, tell: Tell) -> None:
+    def __init__(self, client: Client, pipeline: str, run: str, on_event: Callable[[Event[Any], int], None]) -> None:
         self._client = client
         self._pipeline = pipeline
-        self._tell = tell
-        self._collecting: asyncio.Task[None] | None = None
-        self.season = 0
+        self._run = run
+        self._on_event = on_event
+        self._season = 0
         self.record = Record()
-
-    async def __aenter__(self) -> Self:
-        self._collecting = asyncio.create_task(self._collect())
-        return self
-
-    async def __aexit__(
-        self, _type: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
-    ) -> None:
-        if self._collecting:
-            self._collecting.cancel()
-            await asyncio.gather(self._collecting, return_exceptions=True)
+        self._known: set[str] = set()
 
     # -- producing -------------------------------------------------------------------------------------------------
 
-    async def ask(self, year: int, lines: list[Line]) -> None:
-        """Publish the season's prediction requests."""
-        self.season = year
-        self.record.sent |= {request_id(line): line for line in lines}
-        await self._publish(
-            [
-                PredictionRequested.root(
-                    RequestedPrediction(features=dict(line.features)),
-                    subject=self._pipeline,
-                    source=_SOURCE,
-                    id=request_id(line),
-                    time=played(year),
-                )
-                for line in lines
-            ]
-        )
+    def id_of(self, line: Line) -> str:
+        """The prediction id of a line: the same in every attempt to publish it."""
+        return content_id("demo", self._run, line.key)
 
-    async def tell_outcomes(self, lines: list[Line]) -> None:
-        """Publish how a season ended."""
+    async def season(self, year: int, lines: list[Line]) -> None:
+        """Ask for the season's predictions."""
+        self._season = year
+        requests = [
+            PredictionRequested.root(
+                RequestedPrediction(features=dict(line.features)),
+                subject=self._pipeline,
+                source=_SOURCE,
+                id=self.id_of(line),
+                time=played(year),
+            )
+            for line in lines
+        ]
+        self.record.sent |= {self.id_of(line): line for line in lines}
+        await self._publish(requests)
+
+    async def outcomes(self, lines: list[Line]) -> None:
+        """Tell how a season ended."""
         await self._publish(
             [
                 LabelObserved.root(
-                    ObservedLabel(prediction_id=request_id(line), label=line.label),
+                    ObservedLabel(prediction_id=self.id_of(line), label=line.label),
                     subject=self._pipeline,
                     source=_SOURCE,
-                    id=content_id("label", request_id(line)),
+                    id=content_id("demo-label", self._run, line.key),
                 )
                 for line in lines
             ]
         )
 
     async def _publish(self, events: list[Any]) -> None:
-        # Again with the same ids until it works: a producer that gives up would lose requests by itself.
-        deadline = time.monotonic() + _PATIENCE_SECONDS
+        # With the same ids until it works: a producer that gives up would lose requests by itself.
         while True:
             try:
                 return await self._client.bus.publish(*events)
-            except RedisError as error:
-                if time.monotonic() > deadline:
-                    raise Unreachable(f"Redis has not answered for {_PATIENCE_SECONDS:.0f} s: {error}") from error
+            except RedisError:
                 await asyncio.sleep(0.2)
 
     # -- consuming -------------------------------------------------------------------------------------------------
 
-    async def _collect(self) -> None:
-        """Read from the beginning of the streams, for ever; needs no group, and a reconnection loses nothing."""
+    async def collect(self) -> None:
+        """Read answers and events from the beginning of their streams, for ever; needs no group and loses nothing."""
         namespace = self._client.namespace
-        position: dict[Any, Any] = {stream_key(namespace, kind.type_name()): "0" for kind in WATCHED}
+        position: dict[Any, Any] = {stream_key(namespace, k.type_name()): "0" for k in WATCHED}
         for kind in (PredictionCompleted, PredictionFailed):
             position[stream_key(namespace, kind.type_name(), self._pipeline)] = "0"
         while True:
@@ -142,10 +173,23 @@ class Replay:
             return
         if event.pipeline != self._pipeline:
             return
+        record = self.record
         if isinstance(event, (PredictionCompleted, PredictionFailed)):
-            self.record.take_answer(event)
-        elif self.record.take(event, self.season):
-            self._tell(event, self.season)
+            prediction_id = event.data.prediction_id
+            if prediction_id not in record.sent:
+                return
+            record.entries += 1
+            record.answers[prediction_id].add(event.id)
+            if isinstance(event, PredictionCompleted):
+                record.predictions.setdefault(prediction_id, event.data.prediction)
+                record.models.setdefault(prediction_id, event.data.model_version)
+            else:
+                record.failed[prediction_id] = event.data.error
+        elif event.id not in self._known:
+            self._known.add(event.id)
+            record.events.append(event)
+            record.seasons[event.id] = self._season
+            self._on_event(event, self._season)
 
     # -- waiting ---------------------------------------------------------------------------------------------------
 
@@ -153,26 +197,28 @@ class Replay:
         """Poll until the condition holds; False when it does not in time."""
         deadline = time.monotonic() + seconds
         while not condition():
-            if self._collecting and self._collecting.done():
-                self._collecting.result()  # what stopped the collector is the answer
             if time.monotonic() > deadline:
                 return False
             await asyncio.sleep(0.05)
         return True
 
-    async def all_answered(self, seconds: float = 60.0) -> bool:
-        """Wait until every request has its answer."""
-        return await self.until(lambda: not self.record.lost, seconds)
-
-    async def settled(self, labelled: int, seconds: float = 60.0) -> bool:
-        """Wait until ``labelled`` rows have gone back as data and no training is in flight."""
-        awaited = labelled - len(self.record.failed)
-        came = await self.until(lambda: self.record.fed_back() >= awaited, seconds)
+    async def settle(self, labelled: int, seconds: float = 60.0) -> None:
+        """Hold until the labelled rows have gone back as data and no training is in flight."""
+        await self.until(lambda: self._fed_back() >= labelled, seconds)
         # The monitor's alarm and the governor's answer follow the rows by a moment.
         await asyncio.sleep(0.3)
-        return await self.until(lambda: not self.record.training(), seconds) and came
+        await self.until(lambda: not self.record.busy(), seconds)
+
+    def _fed_back(self) -> int:
+        return sum(e.data.rows or 0 for e in self.record.of(DataArrived) if e.data.origin == "feedback")
 
 
-def request_id(line: Line) -> str:
-    """The same in every attempt and in every run: a row's split follows from it, and so a replay can be repeated."""
-    return content_id("home-runs", line.key)
+def answering_delays(record: Record) -> list[float]:
+    """Seconds from each concept-drift alarm to the deployment of the first model promoted after it."""
+    deployed: list[datetime] = [e.time for e in record.of(ModelDeployed)]
+    delays = []
+    for alarm in record.of(DriftDetected):
+        later = [t for t in deployed if t > alarm.time]
+        if alarm.data.kind == "concept" and later:
+            delays.append((min(later) - alarm.time).total_seconds())
+    return delays
