@@ -13,8 +13,15 @@ from typing import Any
 
 import psutil
 import pytest
+import redis
 
 from tidemill_console.stack import SERVICES, Stack
+from tidemill_contracts.artifacts import raw_key
+from tidemill_contracts.dataset import ArrivedData
+from tidemill_contracts.envelope import FIELD
+from tidemill_contracts.events import DataArrived, DatasetRejected
+from tidemill_contracts.registry import parse_as
+from tidemill_contracts.streams import stream_key
 
 pytestmark = pytest.mark.slow
 TIDEMILL = str(Path(sys.executable).parent / "tidemill")
@@ -83,6 +90,26 @@ def csv(path: Path, lines: list[str], header: str = "x,colour,y") -> Path:
     return path
 
 
+def refused_event(directory: Path, size: int) -> list[str]:
+    """Publish a new-data event that declares ``size`` bytes, with redis-py alone; the codes of its rejection."""
+    settings = Stack(directory).settings()
+    data = ArrivedData(
+        uri=f"s3://{settings.store.bucket}/{raw_key('colours', '0' * 64, '.csv')}", sha256="0" * 64, size=size
+    )
+    event = DataArrived.root(data, subject="colours", source="urn:example:shell")
+    with redis.Redis.from_url(
+        settings.redis.url, username=settings.redis.username, password=settings.redis.secret()
+    ) as client:
+        client.xadd(event.stream(settings.namespace), {FIELD: event.to_json()})
+        stream, last = stream_key(settings.namespace, DatasetRejected.type_name()), "0"
+        while True:
+            for entry, fields in client.xread({stream: last}, block=30_000)[0][1]:
+                last = entry
+                rejected = parse_as(DatasetRejected, fields[FIELD.encode()])
+                if rejected.causationid == event.id:
+                    return [reason.code for reason in rejected.data.reasons]
+
+
 @pytest.mark.timeout(300)
 def test_each_bad_input_ends_with_a_reason_and_stops_nothing(stack: Path, tmp_path: Path) -> None:
     spec = tmp_path / "colours.json"
@@ -108,6 +135,7 @@ def test_each_bad_input_ends_with_a_reason_and_stops_nothing(stack: Path, tmp_pa
     assert refused(tmp_path / "cut.csv.gz")
     (tmp_path / "empty.csv").write_bytes(b"")
     assert refused(tmp_path / "empty.csv")
+    assert refused_event(stack, size=3_000_000_000) == ["too_large"]
     infinite = csv(tmp_path / "infinite.csv", ["9001,inf,red,yes", "9002,5,red,no"], "id,x,colour,y")
     assert publish(infinite)["prepared"]["quarantined"] == 1
 

@@ -6,7 +6,18 @@ from typing import Annotated
 
 import typer
 
-from tidemill_console.commands import data, dead_letters, declare, models, predictions, stack, trace, watch
+from tidemill_console.commands import (
+    data,
+    dead_letters,
+    declare,
+    example,
+    models,
+    predictions,
+    stack,
+    trace,
+    wait,
+    watch,
+)
 from tidemill_console.demo.command import demo
 
 app = typer.Typer(
@@ -33,8 +44,10 @@ app.command()(demo)
 app.command()(stack.up)
 app.command()(stack.down)
 app.command()(stack.status)
+app.command()(example.example)
 app.command()(declare.declare)
 app.command()(data.publish)
+app.command()(wait.wait)
 app.command()(predictions.predict)
 app.command()(predictions.labels)
 app.command()(watch.watch)

@@ -5,7 +5,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from redis.exceptions import RedisError
@@ -49,6 +49,9 @@ WATCHED: tuple[type[Event[Any]], ...] = (
 )
 _SOURCE = "urn:tidemill:demo"
 
+_A_MOMENT = timedelta(seconds=0.5)
+"""From the end of a cool-down to the grant that was waiting for it."""
+
 
 @dataclass
 class Record:
@@ -85,7 +88,12 @@ class Record:
         return [e for e in self.events if isinstance(e, kind)]
 
     def busy(self) -> bool:
-        """Whether a training that was granted has not yet led to a deployed, rejected or failed model."""
+        """Whether a training is cooling down, or has not yet led to a deployed, rejected or failed model."""
+        granted = max((e.time for e in self.of(TrainingGranted)), default=None)
+        queued = [e.data for e in self.of(RetrainSuppressed) if e.data.queued and (not granted or e.time > granted)]
+        # What is queued for another reason waits for rows, which come only when the clock goes on.
+        if queued and queued[-1].not_before and datetime.now(UTC) < queued[-1].not_before + _A_MOMENT:
+            return True
         ended = sum(len(self.of(k)) for k in (TrainingFailed, PackagingFailed, ModelRejected))
         promoted = {e.data.version for e in self.of(ModelDeployed)}
         return len(self.of(TrainingGranted)) > ended + len(promoted)
