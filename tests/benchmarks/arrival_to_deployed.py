@@ -2,9 +2,9 @@
 
     python tests/benchmarks/arrival_to_deployed.py [--runs 5]
 
-The bare script (`bare_script.py`) reads the same CSV, fits the same two candidates, evaluates, refits the better one,
-measures permutation importance, saves it with skops, converts it to ONNX and compares both on 2 000 rows: everything
-but events, storage, signatures, the clean-room replay and the judgement. Its time is the whole process's, imports
+The bare script (`bare_script.py`) reads the same CSV, fits the same two candidates, evaluates, measures permutation
+importance of the better one, saves it with skops, converts it to ONNX and compares both on 2 000 rows: everything but
+events, storage, signatures, the clean-room replay and the judgement. Its time is the whole process's, imports
 included, since a person who runs it waits for those too; the time without imports is printed beside it. Prints medians
 and ratios; the last line is one JSON object.
 """

@@ -73,7 +73,6 @@ models = [
 best = max(models, key=lambda model: scores(model.fit(x[train], y[train]))[0])
 some = x[held_out].tail(1000)
 permutation_importance(best, some, y[held_out][-1000:], n_repeats=3, random_state=0, scoring="f1")
-best.fit(x[train | held_out], y[train | held_out])
 skops.io.dumps(best)
 types = [("numeric", FloatTensorType([None, k]))]
 if m:

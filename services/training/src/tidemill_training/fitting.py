@@ -1,5 +1,6 @@
 """A training from rows to model file: the domain's functions in their order. Imported in child processes only."""
 
+import os
 import platform
 from collections.abc import Callable
 from importlib.metadata import version
@@ -7,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import psutil
 from sklearn.pipeline import Pipeline
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # ships no types
 
@@ -21,10 +23,9 @@ LEAST_ROWS = 20
 """Training rows, and of each class one for each fold."""
 LEAST_OF_A_CLASS = 3
 _REPEATS = 3
-_ROWS_FOR_THREADS = 200_000
-"""Below this OpenMP gets one thread. On idle cores a second one saves 0.2 s of a boosted fit on 100 000 rows; where
-other processes want the same cores, its busy waiting made a fit of one second take half a minute. Forests are not
-concerned: their threads do not spin."""
+_ROWS_FOR_THREADS = 50_000
+"""Below this a second thread saves less than 0.2 s of a boosted fit, and costs as much where the cores are taken."""
+_LOOK_SECONDS = 0.05
 
 
 def train(job: Job, progress: Progress) -> Trained | Unfit:
@@ -39,7 +40,7 @@ def train(job: Job, progress: Progress) -> Trained | Unfit:
     if refused:
         return refused
     problem = _problem(job, train_rows, validation_rows)
-    with threadpool_limits(job.jobs if len(train_rows) >= _ROWS_FOR_THREADS else 1):
+    with threadpool_limits(_threads(job.jobs, len(train_rows))):
         try:
             winner = search.search(problem, search.Budget(job.families, job.trials, job.seconds), progress)
         except ValueError as error:
@@ -66,6 +67,17 @@ def train(job: Job, progress: Progress) -> Trained | Unfit:
         environment={"python": platform.python_version()}
         | {name: version(name) for name in ("numpy", "pandas", "scikit-learn", "skops")},
     )
+
+
+def _threads(jobs: int, rows: int) -> int:
+    """OpenMP threads for a fit: no more than there are idle cores, since threads that wait for each other spin.
+
+    Forests are not concerned: their threads do not spin.
+    """
+    if rows < _ROWS_FOR_THREADS or jobs == 1:
+        return 1
+    idle: float = (os.cpu_count() or 1) * (1 - psutil.cpu_percent(_LOOK_SECONDS) / 100)
+    return max(1, min(jobs, round(idle)))
 
 
 def unusable(job: Job, frame: pd.DataFrame) -> Unfit | None:
