@@ -87,6 +87,8 @@ class RetrainPolicy(Document):
     """Rows that must have arrived since the change was noticed."""
     max_rows: int | None = Field(default=None, ge=20)
     """At most this many of the newest rows since the change; None takes all of them."""
+    settle_rows: int = Field(default=1_500, ge=0)
+    """A change that was answered with fewer rows is answered once more when so many have arrived since; 0: never."""
     cool_down_seconds: float = Field(default=60.0, ge=0)
     new_rows: int | None = Field(default=None, ge=1)
     """Also retrain after this many rows from outside since the last training; None: drift and operators only."""

@@ -151,12 +151,29 @@ def test_more_rows_are_waited_for_after_rows_failed_or_a_model_was_rejected() ->
         reject(finish(state, first, later(1), model="m2"), "m2"),
         finish(reject(state, "m2"), first, later(1), model="m2"),
     ):
-        assert again.queued and again.queued.min_rows == 180
+        assert again.queued and again.queued.min_rows == 240
         assert decide(again, POLICY, replace(FACTS, rows=179), later(100))[1] is None
-        second, decision = decide(again, POLICY, replace(FACTS, rows=180), later(100))
+        second, decision = decide(again, POLICY, replace(FACTS, rows=240), later(100))
         assert isinstance(decision, Start)
         assert second.running and second.running.id != first
     assert not finish(state, first, later(1), model="m2").waiting
+
+
+def test_a_change_answered_with_few_rows_is_answered_once_more_with_more_of_them() -> None:
+    state, _ = arrive(State(), trigger("a"), facts=replace(FACTS, rows=150))
+    assert state.running
+    state = finish(state, state.running.id, later(10), model="m2", settle_rows=500)
+    promoted = replace(FACTS, champion="m2")
+    assert decide(state, POLICY, replace(promoted, rows=499), later(100)) == (state, None)
+    settled, decision = decide(state, POLICY, replace(promoted, rows=500), later(100))
+    assert isinstance(decision, Start) and decision.trigger.since == NOW and settled.running
+    settled = finish(settled, settled.running.id, later(110), model="m3", settle_rows=500)
+    assert settled.queued is None  # once
+    assert reject(settled, "m3").queued is None  # a champion that is as good stays, and that is the end of it
+    rejected = reject(state, "m2")  # the first answer was none: the change is tried again instead
+    assert rejected.queued and not rejected.queued.settling
+    alarmed, _ = arrive(state, trigger("b", model="m2", since=later(50)), facts=promoted, now=later(60))
+    assert alarmed.queued and alarmed.queued.id == "b" and alarmed.queued.since == later(50)
 
 
 def test_new_rows_that_wait_do_not_hide_a_change_that_is_tried_again() -> None:
@@ -164,7 +181,7 @@ def test_new_rows_that_wait_do_not_hide_a_change_that_is_tried_again() -> None:
     state, _ = arrive(state, trigger("n", "new_data"), now=later(1))
     assert state.running
     state = finish(state, state.running.id, later(2), model=None, rows_failed=True)
-    assert state.queued and (state.queued.id, state.queued.kind, state.queued.min_rows) == ("n", "drift", 180)
+    assert state.queued and (state.queued.id, state.queued.kind, state.queued.min_rows) == ("n", "drift", 240)
 
 
 def test_a_repeated_end_or_another_run_changes_nothing() -> None:

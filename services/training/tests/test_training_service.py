@@ -300,10 +300,10 @@ async def test_rows_of_one_class_fail_and_more_of_them_are_waited_for(platform: 
         failed = await platform.wait_for(TrainingFailed)
         assert failed.data.reasons[0].code == "one_class"
         waits = await platform.wait_for(
-            RetrainSuppressed, lambda e: e.data.reason == "waiting_for_rows" and "of 180 rows" in e.data.message
+            RetrainSuppressed, lambda e: e.data.reason == "waiting_for_rows" and "of 240 rows" in e.data.message
         )
         assert waits.data.queued
-        await data.add(150, day=11, origin="feedback")
+        await data.add(200, day=11, origin="feedback")
         second = await platform.wait_for(ModelTrained, lambda e: e.data.trigger == "drift")
     assert second.data.rows["train"] > 150
 
@@ -324,7 +324,7 @@ async def test_a_rejected_model_does_not_end_the_answer_to_a_drift(platform: Pla
             reasons=(Reason(code="worse", message="worse"),),
         )
         await platform.publish(ModelRejected.root(rejected, subject=f"demo/{second.data.version}", source="urn:test"))
-        await data.add(150, day=11, origin="feedback")
+        await data.add(200, day=11, origin="feedback")
         third = await platform.wait_for(
             ModelTrained, lambda e: e.data.rows["train"] > 150 and e.data.trigger == "drift"
         )

@@ -36,7 +36,16 @@ Change = Callable[[State, Policy, str | None], tuple[State, Refusal | None]]
 def policy_of(spec: PipelineSpec) -> Policy:
     """The governor's view of a specification."""
     r = spec.retrain
-    return Policy(r.mode, r.triggers, r.min_rows, r.max_rows, r.cool_down_seconds, r.wait_seconds, r.new_rows)
+    return Policy(
+        mode=r.mode,
+        triggers=r.triggers,
+        min_rows=r.min_rows,
+        max_rows=r.max_rows,
+        cool_down_seconds=r.cool_down_seconds,
+        wait_seconds=r.wait_seconds,
+        new_rows=r.new_rows,
+        settle_rows=r.settle_rows,
+    )
 
 
 class Governing:

@@ -88,7 +88,12 @@ class Triggers:
     async def on_model_trained(self, event: ModelTrained) -> None:
         """A run has ended with a model."""
         run, model = event.causationid or "", event.data.version
-        await self._once(event, lambda s, p, c: (governor.finish(s, run, datetime.now(UTC), model=model), None))
+
+        def change(state: State, policy: Policy, champion: str | None) -> tuple[State, Refusal | None]:
+            now, rows = datetime.now(UTC), policy.settle_rows
+            return governor.finish(state, run, now, model=model, settle_rows=rows), None
+
+        await self._once(event, change)
 
     async def on_training_failed(self, event: TrainingFailed) -> None:
         """A run has ended without one."""

@@ -27,8 +27,9 @@ SPEC = PipelineSpec(
     split=SplitPolicy(train=0.7, validation=0.1, test=0.2),
     rows=RowPolicy(min_rows=200),
     search=SearchPolicy(families=("hist_gradient_boosting", "linear"), trials=3, seconds=10, seed=7),
-    # Old rows hurt after a change: a training waits until enough have come since the alarm, and takes only those.
-    retrain=RetrainPolicy(triggers=("concept",), min_rows=300, cool_down_seconds=5),
+    # Old rows hurt after a change: a training waits until enough have come since the alarm, and takes only those. A
+    # second answer with more rows (settle_rows) was refused by the gate each time here.
+    retrain=RetrainPolicy(triggers=("concept",), min_rows=300, settle_rows=0, cool_down_seconds=5),
     promotion=PromotionPolicy(confidence=0.8, newest_rows=1_000),
     drift=DriftPolicy(window_rows=500, error_delta=0.05, feedback_rows=500, feedback_seconds=0.5),
 )

@@ -2,8 +2,9 @@
 
 Single flight (one training a pipeline), cool-down after each, coalescing with a trailing edge (what comes while one
 runs is merged into one trigger that is served afterwards), patience (a trigger waits until enough rows have arrived
-since the change was noticed) and persistence (a change whose training failed for its rows, or whose model was
-rejected, is tried again once half as many rows more are there).
+since the change was noticed), persistence (a change whose training failed for its rows, or whose model was
+rejected, is tried again once twice as many rows are there) and settling (a change that was answered with few rows,
+as it should be, is answered once more when ``settle_rows`` of them are there).
 
 Pure: state and facts go in, the new state and a decision come out. Two triggers can wait: a person's request
 (``asked``), which is served first and takes the rows the person named, and the automatic one (``queued``). They are
@@ -18,8 +19,8 @@ from tidemill_training.domain.state import Decision, Facts, Kind, Policy, Refusa
 
 _REMEMBERED = 256
 _REJECTED = 8
-_MORE_ROWS = 1.5
-"""Times the rows of the attempt before. Each attempt costs a training, and a gate that could not tell yet can soon."""
+_MORE_ROWS = 2
+"""Times the rows of the attempt before: each costs a training, and with fewer the next model is hardly another one."""
 _RANK: dict[Kind, int] = {"first_data": 0, "new_data": 1, "performance": 2, "drift": 3, "operator": 4}
 
 
@@ -40,7 +41,8 @@ def admit(state: State, trigger: Trigger, policy: Policy, champion: str | None) 
         merged = _joined(state.asked, trigger) if state.asked else trigger
         new = replace(state, asked=merged)
     else:
-        merged = _merged(state.queued, trigger) if state.queued else trigger
+        # A new alarm begins its own story: rows from before it must not settle the old one.
+        merged = _merged(state.queued, trigger) if state.queued and not state.queued.settling else trigger
         new = replace(state, queued=merged)
     if merged.id == trigger.id:
         return new, None
@@ -123,10 +125,13 @@ def begin(state: State, run: Run) -> State:
     return replace(state, running=replace(current, attempts=current.attempts + 1))
 
 
-def finish(state: State, run: str, now: datetime, *, model: str | None, rows_failed: bool = False) -> State:
+def finish(
+    state: State, run: str, now: datetime, *, model: str | None, rows_failed: bool = False, settle_rows: int = 0
+) -> State:
     """The training of trigger ``run`` has ended with a model, or without one; a repetition changes nothing.
 
-    ``rows_failed``: its rows were at fault, so more of them may help.
+    ``rows_failed``: its rows were at fault, so more of them may help. ``settle_rows``: how many rows since the change
+    call for one more training; 0 for none.
     """
     if state.running is None or state.running.id != run:
         return state
@@ -134,7 +139,20 @@ def finish(state: State, run: str, now: datetime, *, model: str | None, rows_fai
     state = replace(state, running=None, last=ended, finished_at=now)
     if rows_failed:
         return _again(state, ended)
-    return reject(state, model) if model and model in state.rejected else state
+    if model and model in state.rejected:
+        return reject(state, model)
+    return _settling(state, ended, settle_rows, now) if model else state
+
+
+def _settling(state: State, run: Run, rows: int, now: datetime) -> State:
+    """With a trigger that waits for ``rows`` since the change that ``run`` answered with fewer."""
+    answered = run.trigger
+    if answered.since is None or answered.kind == "operator" or answered.settling or state.queued:
+        return state
+    if rows < _MORE_ROWS * run.rows:
+        return state
+    again = replace(answered, settling=True, model=None, min_rows=rows, attempt=answered.attempt + 1, asked_at=now)
+    return replace(state, queued=replace(again, reason=f"settling after {answered.reason}"))
 
 
 def reject(state: State, model: str) -> State:
@@ -148,11 +166,11 @@ def reject(state: State, model: str) -> State:
 
 def _again(state: State, run: Run) -> State:
     trigger = run.trigger
-    if trigger.since is None or trigger.kind == "operator":
+    if trigger.since is None or trigger.kind == "operator" or trigger.settling:
         return state
     needed = math.ceil(_MORE_ROWS * max(run.rows, trigger.min_rows or 0, 1))
     retry = replace(trigger, min_rows=needed, attempt=trigger.attempt + 1)
-    if state.queued is None:
+    if state.queued is None or state.queued.settling:
         return replace(state, queued=retry)
     if state.queued.since is None:  # more new rows: they must not hide the change
         return replace(state, queued=replace(_merged(state.queued, retry), min_rows=needed))

@@ -22,6 +22,7 @@ class Policy:
     cool_down_seconds: float = 60.0
     wait_seconds: float = 7 * 86_400.0
     new_rows: int | None = None
+    settle_rows: int = 1_500
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,8 @@ class Trigger:
     """More than the policy's, after an attempt with fewer rows failed."""
     attempt: int = 0
     """How often it has been served before."""
+    settling: bool = False
+    """A second answer to a change, with more rows; its refusal by the gate is the end of it."""
 
     @property
     def run(self) -> str:
