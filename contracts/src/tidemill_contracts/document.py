@@ -10,7 +10,13 @@ from pydantic import BaseModel, ConfigDict
 class Document(BaseModel):
     """A value that crosses a border: immutable, unknown fields ignored on read (additive evolution)."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore", protected_namespaces=(), use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        frozen=True,
+        extra="ignore",
+        protected_namespaces=(),
+        use_attribute_docstrings=True,
+        allow_inf_nan=False,  # JSON has none: they would arrive as null
+    )
 
     def to_json(self) -> bytes:
         """Canonical bytes: sorted keys, no spaces. Equal documents give equal bytes, so their digest is an id."""

@@ -11,6 +11,8 @@ class RequestedPrediction(Document):
     """Payload of ``prediction.requested``. The event's id is the prediction id; the event's time is the row's."""
 
     features: dict[str, Scalar] = Field(max_length=4096)
+    expires_at: Moment | None = None
+    """Nobody needs the answer after this: it is then ``prediction.failed`` with ``expired``, at no cost."""
 
 
 class CompletedPrediction(Document):
@@ -31,7 +33,7 @@ class FailedPrediction(Document):
 
     prediction_id: EventId
     error: str = Field(pattern=r"^[a-z0-9_]{1,64}$")
-    """missing_feature, wrong_type, not_finite, unknown_category, no_model, …"""
+    """missing_feature, wrong_type, not_finite, unknown_category, no_model, expired, …"""
     field: str | None = None
     message: str = Field(max_length=1000)
     model_version: Version | None = None

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +128,44 @@ async def test_no_model_is_said_at_once_and_ends_with_the_first_promotion(
                 break
             await asyncio.sleep(0.1)
         assert await platform.events(PredictionCompleted, "sales")
+
+
+async def test_a_request_that_comes_again_after_a_swap_keeps_its_first_answer(
+    platform: Platform, spec: PipelineSpec, promote: Any
+) -> None:
+    await platform.declare(spec)
+    async with platform.running(service_for(platform)):
+        await platform.publish(await promote(1, bias=0.5))
+        first = await deployed(platform, 1)
+        await platform.publish(request("twice", ROW))
+        await platform.wait_for(PredictionCompleted, pipeline="sales")
+        await platform.publish(await promote(2, bias=-3.0))
+        await deployed(platform, 2)
+        await platform.publish(request("twice", ROW), request("other", ROW))
+        await platform.wait_for(PredictionCompleted, lambda e: e.data.prediction_id == "other", pipeline="sales")
+        assert await pending(platform) == 0
+    answers = [e for e in await platform.events(PredictionCompleted, "sales") if e.data.prediction_id == "twice"]
+    assert [a.data.model_version for a in answers] == [first.data.version]
+
+
+async def test_an_expired_request_is_answered_and_not_computed(
+    platform: Platform, spec: PipelineSpec, promote: Any
+) -> None:
+    await platform.declare(spec)
+    now = datetime.now(UTC)
+
+    def expiring(id_: str, at: datetime) -> PredictionRequested:
+        data = RequestedPrediction(features=ROW, expires_at=at)
+        return PredictionRequested.root(data, id=id_, subject="sales", source="urn:test")
+
+    async with platform.running(service_for(platform)):
+        await platform.publish(await promote(1))
+        await deployed(platform, 1)
+        await platform.publish(expiring("late", now - timedelta(seconds=1)), expiring("soon", now + timedelta(hours=1)))
+        failed = await platform.wait_for(PredictionFailed, pipeline="sales")
+        completed = await platform.wait_for(PredictionCompleted, pipeline="sales")
+    assert (failed.data.prediction_id, failed.data.error) == ("late", "expired")
+    assert completed.data.prediction_id == "soon"
 
 
 async def test_swaps_under_load_lose_and_double_nothing(

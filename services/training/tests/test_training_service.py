@@ -391,11 +391,19 @@ async def test_repeated_events_change_nothing(platform: Platform, data: Data) ->
     async with platform.running(build(settings(platform))):
         await platform.wait_for(ModelTrained)
         await platform.publish(event, ask, ask)
-        await platform.wait_for(ModelTrained, lambda e: e.data.trigger == "operator")
+        asked = await platform.wait_for(ModelTrained, lambda e: e.data.trigger == "operator")
         await platform.redis.xadd(event.stream(platform.namespace), {FIELD: event.to_json()})
         await platform.publish(requested("demo", reason="last"))
         await platform.wait_for(TrainingGranted, lambda e: e.data.reason == "last")
+        await platform.wait_for(ModelTrained, lambda e: e.data.trigger == "operator" and e.data != asked.data)
     assert [g.data.trigger for g in await platform.events(TrainingGranted)] == ["first_data", "operator", "operator"]
+    # The same rows, seed and bytes are the same version: every event about it names the manifest that is there.
+    models = {e.data.version: e.data.manifest for e in await platform.events(ModelTrained)}
+    for event in await platform.events(ModelTrained):
+        assert event.data.manifest == models[event.data.version]
+        manifest = await platform.store.document(event.data.manifest, ModelManifest)
+        for file in manifest.files.values():
+            await platform.store.get(file)
 
 
 async def test_two_pipelines_train_at_the_same_time_where_that_is_allowed(platform: Platform) -> None:

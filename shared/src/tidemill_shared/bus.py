@@ -32,6 +32,7 @@ from tidemill_shared.lanes import Lanes, OnBatch, OnStale
 from tidemill_shared.log import logger
 from tidemill_shared.settings import DeliverySettings, RedisSettings
 from tidemill_shared.tasks import end
+from tidemill_shared.trimming import trim
 from tidemill_shared.wire import CloudEventsFormat
 
 log = logger(__name__)
@@ -164,6 +165,7 @@ class Bus:
         """Begin consuming."""
         await self.broker.start()
         self._tasks = [asyncio.create_task(self._reclaim(sub), name="reclaim") for sub in self.subscriptions]
+        self._tasks.append(asyncio.create_task(self._trim(), name="trim"))
         self._tasks += [asyncio.create_task(self._follow(*tail), name="tail") for tail in self._tails]
         if self.lane:
             self._tasks += self.lane.start()
@@ -215,7 +217,11 @@ class Bus:
         """Outputs and state in one atomic step, without an entry to acknowledge. Raises StaleState."""
         adds: list[tuple[str | bytes | int | float, ...]] = []
         for output in outputs:
-            stream, body = output if isinstance(output, tuple) else (output.stream(self.namespace), output.to_json())
+            stream, body = (
+                output
+                if isinstance(output, tuple)
+                else (output.stream(self.namespace), telemetry.traced(output).to_json())
+            )
             adds.append(("XADD", stream, "*", FIELD, body))
         await self.mailbox.complete(Completion(writes=[*writes, *adds], guard=guard))
 
@@ -287,6 +293,20 @@ class Bus:
                     await self._bury(delivery, "deliveries", f"given up after {delivery.deliveries - 1} deliveries")
                 else:
                     await self._process(sub, delivery)
+
+    async def _trim(self) -> None:
+        """Keep the streams short that this service reads or writes; replicas may do it at once without harm."""
+        control = {
+            self._stream(e) for sub in self.subscriptions for e in (sub.event, *sub.outputs) if e.plane == "control"
+        }
+        while True:
+            await asyncio.sleep(self.delivery.trim_seconds)
+            try:
+                await trim(self.redis, sorted(control), self.delivery.retention_seconds)
+                if self.lane:
+                    await trim(self.redis, self.lane.streams(), self.delivery.prediction_retention_seconds)
+            except RedisError as error:
+                log.warning("cannot trim the streams", why=str(error))
 
     # -- following -------------------------------------------------------------------------------------------------
 

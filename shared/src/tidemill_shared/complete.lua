@@ -4,7 +4,9 @@
 -- KEYS  every key named below, by position
 -- ARGV  group, consumer, mode ("each": entries stand alone; "all": all or nothing),
 --       guard (position of a key, 0 for none), expected value ("" for absent),
---       number of entries, then for each: stream position, entry id, number of outputs, (stream position, body)…
+--       positions of two sets of ids (0 for none), window in ms,
+--       number of entries, then for each: stream position, entry id, id to be answered once ("" for none),
+--       number of outputs, (stream position, body)…
 --       number of writes, then for each: number of words after the command, command, key position, further words…
 -- Returns the list of "stream position/entry id" that were refused because somebody else owns them, or the string
 -- STALE when the guarded key has another value. Commands of Redis 6.2 only.
@@ -14,12 +16,12 @@ if guard > 0 then
   local value = redis.call('GET', KEYS[guard]) or ''
   if value ~= ARGV[5] then return redis.status_reply('STALE') end
 end
-local at = 7
+local at = 10
 local entries = {}
-for i = 1, tonumber(ARGV[6]) do
-  local entry = {stream = tonumber(ARGV[at]), id = ARGV[at + 1], outputs = {}}
-  local n = tonumber(ARGV[at + 2])
-  at = at + 3
+for i = 1, tonumber(ARGV[9]) do
+  local entry = {stream = tonumber(ARGV[at]), id = ARGV[at + 1], once = ARGV[at + 2], outputs = {}}
+  local n = tonumber(ARGV[at + 3])
+  at = at + 4
   for j = 1, n do
     entry.outputs[j] = {tonumber(ARGV[at]), ARGV[at + 1]}
     at = at + 2
@@ -49,7 +51,37 @@ for _, entry in ipairs(entries) do
   end
 end
 if mode == 'all' and #refused > 0 then return refused end
+-- First writer wins. Two sets take turns by the server's clock, so that what they remember stays bounded.
+local answered = {}
+local marks = tonumber(ARGV[6])
+if marks > 0 then
+  local window = tonumber(ARGV[8])
+  local now = redis.call('TIME')
+  local turn = math.floor((now[1] * 1000 + math.floor(now[2] / 1000)) / window)
+  local present, past = KEYS[tonumber(ARGV[6 + turn % 2])], KEYS[tonumber(ARGV[6 + (turn + 1) % 2])]
+  if redis.call('SISMEMBER', present, '#' .. turn) == 0 then
+    redis.call('UNLINK', present)
+    redis.call('SADD', present, '#' .. turn)
+    redis.call('PEXPIRE', present, window * 2)
+  end
+  local fresh = redis.call('SISMEMBER', past, '#' .. (turn - 1)) == 1
+  local ids = {}
+  for _, entry in ipairs(granted) do if entry.once ~= '' then ids[#ids + 1] = entry.once end end
+  for first = 1, #ids, 4000 do
+    local last = math.min(first + 3999, #ids)
+    local here = redis.call('SMISMEMBER', present, unpack(ids, first, last))
+    local before = fresh and redis.call('SMISMEMBER', past, unpack(ids, first, last)) or {}
+    for i = first, last do
+      if here[i - first + 1] == 1 or before[i - first + 1] == 1 then answered[ids[i]] = true end
+    end
+    redis.call('SADD', present, unpack(ids, first, last))
+  end
+end
 for _, entry in ipairs(granted) do
+  if entry.once ~= '' then
+    if answered[entry.once] then entry.outputs = {} end
+    answered[entry.once] = true
+  end
   for _, output in ipairs(entry.outputs) do redis.call('XADD', KEYS[output[1]], '*', '__data__', output[2]) end
   redis.call('XACK', KEYS[entry.stream], group, entry.id)
 end

@@ -43,6 +43,19 @@ class Delivery:
         return parse(self.body)
 
 
+@dataclass(frozen=True, slots=True)
+class Once:
+    """First writer wins: of the deliveries of one id within the window, the first completion's outputs are written;
+    those of a later one are dropped, and it is acknowledged."""
+
+    key: str
+    """Where the ids of this window are remembered, in the slot of the streams; ``:0`` or ``:1`` is added to it."""
+    ids: tuple[str, ...]
+    """One for each entry of ``Completion.outputs``."""
+    window_seconds: float
+    """An id is remembered for at least so long, and at most twice as long."""
+
+
 @dataclass(slots=True)
 class Completion:
     """What a batch led to. Deliveries named neither in ``outputs`` nor in ``dead`` stay pending."""
@@ -54,6 +67,7 @@ class Completion:
     """Redis commands (command, key, …) carried out in the same atomic step."""
     guard: tuple[str, bytes | None] | None = None
     """A key and the value it must still have."""
+    once: "Once | None" = None
 
 
 class Mailbox:
@@ -97,8 +111,11 @@ class Mailbox:
             return keys.setdefault(key, len(keys) + 1)
 
         args: list[Any] = []
-        for delivery, outputs in done:
-            args += (position(delivery.stream), delivery.entry, len(outputs))
+        once = completion.once
+        ids = (*once.ids, *("" for _ in completion.dead)) if once else ("",) * len(done)
+        marks = [position(f"{once.key}:{parity}") for parity in (0, 1)] if once else (0, 0)
+        for (delivery, outputs), id_ in zip(done, ids, strict=True):
+            args += (position(delivery.stream), delivery.entry, id_, len(outputs))
             for output in outputs:
                 stream, body = (
                     output if isinstance(output, tuple) else (output.stream(self.namespace), output.to_json())
@@ -110,7 +127,9 @@ class Mailbox:
         for command, key, *words in writes:
             args += (len(words) + 1, command, position(str(key)), *words)
         guard, expected = (position(completion.guard[0]), completion.guard[1] or b"") if completion.guard else (0, b"")
-        head = (self.group, self.consumer, "all" if stateful or completion.dead else "each", guard, expected, len(done))
+        mode = "all" if stateful or completion.dead else "each"
+        window = int(once.window_seconds * 1000) if once else 0
+        head = (self.group, self.consumer, mode, guard, expected, *marks, window, len(done))
         reply = await _COMPLETE(self.redis, list(keys), [*head, *args])
         if reply == b"STALE":
             raise StaleState(completion.guard[0] if completion.guard else "")

@@ -52,6 +52,10 @@ class Lanes:
         self._streams |= dict.fromkeys(streams, pipeline)
         self._added.set()
 
+    def streams(self) -> list[str]:
+        """The streams read, as far as pipelines are known."""
+        return list(self._streams)
+
     def start(self) -> list[asyncio.Task[None]]:
         """The loops, as tasks."""
         return [

@@ -101,6 +101,14 @@ class DeliverySettings(Group):
     """An entry whose holder has not renewed it for this long is taken over."""
     max_deliveries: int = Field(default=5, ge=1, le=100)
     """After so many deliveries an entry goes to the dead letters."""
+    once_seconds: float = Field(default=60.0, ge=1, le=3600)
+    """A prediction request that arrives again within this time, in another entry, is not answered again."""
+    retention_seconds: float = Field(default=30 * 86_400.0, ge=60)
+    """Events stay in their streams at least so long, and until every group has acknowledged them."""
+    prediction_retention_seconds: float = Field(default=86_400.0, ge=60)
+    """The same for requests, answers and labels, of which there are many."""
+    trim_seconds: float = Field(default=60.0, gt=0, le=3600)
+    """How often streams are looked at for entries that may go."""
     block_seconds: float = Field(default=1.0, gt=0, lt=5)
     """How long a read waits for new entries; below the client's socket time-out of 5 s."""
 

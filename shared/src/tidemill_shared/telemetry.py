@@ -21,6 +21,8 @@ MetricName = Literal[
     "tidemill.events.duration",
     # counter: entries taken over from consumers that stopped renewing them
     "tidemill.events.reclaimed",
+    # counter: entries removed from streams, which all groups had acknowledged
+    "tidemill.events.trimmed",
     # counter: predictions answered, by pipeline and outcome
     "tidemill.serving.predictions",
     # histogram, seconds: one batch through validation, model and completion

@@ -2,22 +2,24 @@
 
 import asyncio
 import time
+from datetime import UTC, datetime
 
 from tidemill_contracts.registry import InvalidEvent
-from tidemill_contracts.streams import stream_key
+from tidemill_contracts.streams import state_key, stream_key
 from tidemill_serving import encode
 from tidemill_serving.decode import Request, read
 from tidemill_serving.domain.features import Matrices, Refusal, matrices
 from tidemill_serving.domain.model import Model, Scalar
 from tidemill_serving.loading import Loaded
 from tidemill_serving.models import Models
-from tidemill_shared.delivery import Completion, Delivery
+from tidemill_shared.delivery import Completion, Delivery, Once
 from tidemill_shared.log import logger
 from tidemill_shared.telemetry import counter, histogram
 
 log = logger(__name__)
 _NO_MODEL = Refusal("no_model", None, "no model has been promoted for this pipeline yet")
 _NO_OBJECT = Refusal("wrong_type", "features", "features must be an object of feature names and their values")
+_EXPIRED = Refusal("expired", "expires_at", "the request had expired before its turn came")
 _NO_ANSWER = Refusal("model_failed", None, "the model could not answer this row")
 _LARGE_BATCH = 64
 """From here on a batch is worth a thread, so that health checks and lease renewals go on."""
@@ -26,9 +28,10 @@ _LARGE_BATCH = 64
 class Answering:
     """The handler of the prediction lanes."""
 
-    def __init__(self, models: Models, namespace: str) -> None:
+    def __init__(self, models: Models, namespace: str, once_seconds: float) -> None:
         self._models = models
         self._namespace = namespace
+        self._once_seconds = once_seconds
 
     async def on_batch(self, pipeline: str, batch: list[Delivery]) -> Completion:
         """Every request gets exactly one answer; what is no request goes to the dead letters."""
@@ -58,6 +61,11 @@ class Answering:
                 completion.dead.append((delivery, error.code, str(error)))
         completed = stream_key(self._namespace, encode.COMPLETED, pipeline)
         failed = stream_key(self._namespace, encode.FAILED, pipeline)
+        completion.once = Once(
+            state_key(self._namespace, "serving", "answered", pipeline),
+            tuple([request.id for request in requests]),
+            self._once_seconds,
+        )
         refused = 0
         for delivery, request, answer in zip(held, requests, answers(requests, loaded), strict=True):
             if isinstance(answer, Refusal):
@@ -74,7 +82,13 @@ def answers(requests: list[Request], loaded: Loaded | None) -> list[bytes | Refu
     if loaded is None:
         return [_NO_MODEL] * len(requests)
     found: list[bytes | Refusal] = [_NO_OBJECT] * len(requests)
-    rows = [i for i, request in enumerate(requests) if type(request.features) is dict]
+    now = datetime.now(UTC)
+    rows = []
+    for i, request in enumerate(requests):
+        if request.expires_at is not None and request.expires_at < now:
+            found[i] = _EXPIRED
+        elif type(request.features) is dict:
+            rows.append(i)
     inputs, refusals = matrices([requests[i].features for i in rows], loaded.model.layout)
     outcomes = iter(_outcomes(loaded.model, inputs))
     for i, refusal in zip(rows, refusals, strict=True):

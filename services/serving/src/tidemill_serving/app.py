@@ -15,7 +15,7 @@ def build(settings: ServingSettings) -> Service:
     service = Service("serving", settings)
     loader = Loader(service.store, Verifier(settings.keys.public_file), settings.serving.threads)
     models = Models(service, loader, settings.serving.refresh_seconds)
-    answering = Answering(models, settings.namespace)
+    answering = Answering(models, settings.namespace, settings.delivery.once_seconds)
     service.bus.consume(models.on_model_promoted)
     service.bus.tail(ModelPromoted, models.follow)
     service.bus.lanes([PredictionRequested], answering.on_batch, max_records=settings.serving.max_batch)

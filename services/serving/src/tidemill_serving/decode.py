@@ -33,6 +33,7 @@ class Request:
     correlationid: str | None
     traceparent: str | None
     features: Any
+    expires_at: datetime | None = None
 
 
 class _Envelope(Event[Document]):
@@ -85,6 +86,7 @@ def _plain(event: dict[str, Any], pipeline: str) -> bool:
         and _short(get("traceparent"), 64)
         and type(data) is dict
         and type(data.get("features")) is dict
+        and data.get("expires_at") is None  # the contracts read times
     )
 
 
@@ -110,9 +112,11 @@ def _exists(time: str) -> bool:
 
 def _carefully(body: bytes, pipeline: str) -> Request:
     event: Event[Any]
+    expires_at: datetime | None = None
     try:
         event = parse_as(PredictionRequested, body)
         features: Any = event.data.features
+        expires_at = event.data.expires_at
     except InvalidEvent as refused:
         try:
             event = parse_as(_Envelope, body)
@@ -121,4 +125,6 @@ def _carefully(body: bytes, pipeline: str) -> Request:
         features = json.loads(body)["data"].get("features")
     if event.pipeline != pipeline:
         raise InvalidEvent("invalid", f"subject {event.subject!r} in the stream of {pipeline!r}")
-    return Request(event.id, event.subject, event.time.isoformat(), event.correlationid, event.traceparent, features)
+    return Request(
+        event.id, event.subject, event.time.isoformat(), event.correlationid, event.traceparent, features, expires_at
+    )

@@ -17,7 +17,7 @@ from tidemill_contracts.model import (
     TrainedModel,
 )
 from tidemill_contracts.pipeline import Feature, PipelineSpec
-from tidemill_shared.store import Store, file_reference
+from tidemill_shared.store import Store, file_reference, reference
 from tidemill_training.job import Job, Trained
 
 
@@ -31,12 +31,19 @@ async def keep(
     code_version: str,
     started: float,
 ) -> TrainedModel:
-    """Write the model's files and manifest under its version: a digest of what it was made from and of its bytes."""
+    """Write the model's files and manifest under its version: a digest of what it was made from and of its bytes.
+
+    A version that is there already stays as it is: others refer to the digests of its files.
+    """
     path = job.folder / "model.skops"
     model = await asyncio.to_thread(file_reference, path.name, path)
     selection = event.data.rows.to_json()
     version = content_version(dataset.version, spec.version, selection, str(job.seed), code_version, model.sha256)
     pipeline = event.pipeline
+    key = model_key(pipeline, version, "manifest.json")
+    first = await store.read(key)
+    if first is not None:
+        return _announced(ModelManifest.from_json(first), reference(key, first), event, started)
     files = {
         "model.skops": await store.put_file(model_key(pipeline, version, "model.skops"), path),
         "evaluation.json": await store.put_document(
@@ -47,15 +54,18 @@ async def keep(
         ),
     }
     manifest = _manifest(event, dataset, spec, job, result, files, version, code_version)
-    ref = await store.put_document(model_key(pipeline, version, "manifest.json"), manifest)
+    return _announced(manifest, await store.put_document(key, manifest), event, started)
+
+
+def _announced(manifest: ModelManifest, ref: ArtifactRef, event: TrainingGranted, started: float) -> TrainedModel:
     return TrainedModel(
-        pipeline=pipeline,
-        version=version,
+        pipeline=manifest.pipeline,
+        version=manifest.version,
         manifest=ref,
-        dataset_version=dataset.version,
-        family=result.family,
-        metrics=result.metrics,
-        rows=result.rows,
+        dataset_version=manifest.dataset_version,
+        family=manifest.family,
+        metrics=manifest.metrics,
+        rows=manifest.rows,
         trigger=event.data.trigger,
         seconds=round(time.monotonic() - started, 3),
     )
