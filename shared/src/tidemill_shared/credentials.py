@@ -5,7 +5,15 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from tidemill_shared import access
 from tidemill_shared.signing import generate_keys
+
+_CLIENTS: dict[str, tuple[access.Scope, ...]] = {
+    "producer": ("publish",),
+    "reader": ("predict",),
+    "operator": access.SCOPES,
+}
+"""The API keys that are made: a file each for who calls, one of digests for the services."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +52,15 @@ class Credentials:
         """Verifies packages."""
         return self.directory / "verification" / "public.pem"
 
+    @property
+    def api_keys(self) -> Path:
+        """Digests and scopes of the API keys, for services."""
+        return self.directory / "http" / "keys.json"
+
+    def api_key(self, name: str) -> Path:
+        """One API key, for who calls: ``producer``, ``reader`` or ``operator``."""
+        return self.directory / "api" / name
+
 
 def _write(path: Path, content: str | bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -67,7 +84,17 @@ def create(directory: Path) -> Credentials:
         private, public = generate_keys()
         _write(made.private_key, private)
         _write(made.public_key, public)
+    _make_api_keys(made)
     return made
+
+
+def _make_api_keys(made: Credentials) -> None:
+    for name in _CLIENTS:
+        if not made.api_key(name).exists():
+            _write(made.api_key(name), access.new_key())
+    if not made.api_keys.exists():
+        keys = [(name, made.api_key(name).read_text(), scopes) for name, scopes in _CLIENTS.items()]
+        _write(made.api_keys, access.describe(keys))
 
 
 if __name__ == "__main__":

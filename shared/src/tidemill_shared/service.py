@@ -14,8 +14,10 @@ from starlette.routing import BaseRoute
 from tidemill_contracts.events import PipelineDeclared
 from tidemill_shared import log as logs
 from tidemill_shared import telemetry
+from tidemill_shared.access import Scope
 from tidemill_shared.bus import Bus
 from tidemill_shared.errors import ConfigurationError, StoreUnavailable
+from tidemill_shared.guard import Door, guarded
 from tidemill_shared.health import build_server
 from tidemill_shared.pipelines import Pipelines
 from tidemill_shared.settings import Settings
@@ -35,6 +37,7 @@ class Service:
     def __init__(self, name: str, settings: Settings) -> None:
         self.name = name
         self.settings = settings
+        self.door = Door(settings.http)
         self.store = Store(settings.store)
         self.bus = Bus(
             name,
@@ -66,9 +69,9 @@ class Service:
         """Run in the background; its end is the service's end."""
         self._loops.append(loop)
 
-    def mount(self, routes: Sequence[BaseRoute]) -> None:
-        """Serve more than the health checks over HTTP."""
-        self._routes += routes
+    def mount(self, routes: Sequence[BaseRoute], scope: Scope) -> None:
+        """Serve more than the health checks over HTTP, to whoever has a key with ``scope``."""
+        self._routes += guarded(routes, self.door, scope)
 
     def ready_when(self, condition: Callable[[], bool]) -> None:
         """A further condition of ``/readyz``."""

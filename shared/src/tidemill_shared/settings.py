@@ -92,6 +92,12 @@ class HttpSettings(Group):
     """Address to listen on."""
     port: int = Field(default=0, ge=0, le=65535)
     """0 takes a free port."""
+    keys_file: Path | None = None
+    """API keys' digests and scopes (`tidemill up` makes it). Without it a service listens on loopback only."""
+    rate_per_second: float = Field(default=20_000.0, gt=0, le=1_000_000)
+    """Requests of one key (without keys: of one address), in the long run; twice as many at once."""
+    max_body_bytes: int = Field(default=64 * 1024**2, ge=1024)
+    """Size of one request's body, at most, on any route."""
 
 
 class DeliverySettings(Group):

@@ -157,6 +157,7 @@ class Stack:
         }
         return keys.get(name, {}) | {
             "TIDEMILL_HTTP__PORT": str(ports.services[name]),
+            "TIDEMILL_HTTP__KEYS_FILE": str(self.credentials.api_keys),
             "TIDEMILL_STORE__CACHE_DIRECTORY": str(self.directory / "cache" / name),
         }
 
