@@ -23,7 +23,9 @@ FROM python:3.13-slim
 ARG SERVICE
 COPY --from=build /opt/tidemill /opt/tidemill
 RUN groupadd --system --gid 10001 tidemill && useradd --system --uid 10001 --gid tidemill --no-create-home tidemill \
- && for d in redis redis-server store signing verification http api; do \
+ && for d in redis redis-server store signing verification promotion operator http api \
+      redis-ingestion redis-training redis-packaging redis-validation redis-serving redis-monitoring \
+      redis-operator redis-producer redis-consumer; do \
       install -d -m 0750 -o tidemill -g tidemill /var/lib/tidemill/credentials/$d; done \
  && for d in redis store cache; do install -d -m 0750 -o tidemill -g tidemill /var/lib/tidemill/data/$d; done
 ENV PATH=/opt/tidemill/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 TIDEMILL_SERVICE=${SERVICE}

@@ -32,7 +32,10 @@ def settings_of(service: str) -> Settings:
 def built(service: str, signing_keys: tuple[Path, Path]) -> Service:
     """The service, wired and not connected."""
     settings = settings_of(service)
-    keys = settings.keys.model_copy(update={"private_file": signing_keys[0], "public_file": signing_keys[1]})
+    private, public = signing_keys
+    files = {"private_file": private, "public_file": public}
+    files |= {"promotion_private_file": private, "promotion_public_file": public}
+    keys = settings.keys.model_copy(update=files)
     app = importlib.import_module(f"tidemill_{service}.app")
     result = app.build(settings.model_copy(update={"keys": keys}))
     assert isinstance(result, Service)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tidemill_shared.signing import generate_keys
 from tidemill_shared.testing.servers import Servers
 
 pytestmark = pytest.mark.slow
@@ -117,6 +118,8 @@ def secrets_folder(servers: Servers, signing_keys: tuple[Path, Path], tmp_path: 
     (tmp_path / "store.secret").write_text(servers.secret_key)
     shutil.copy(signing_keys[0], tmp_path / "private.pem")
     shutil.copy(signing_keys[1], tmp_path / "public.pem")
+    for name, data in zip(("promotion.private.pem", "promotion.pem"), generate_keys(), strict=True):
+        (tmp_path / name).write_bytes(data)
     for file in tmp_path.iterdir():
         file.chmod(0o600)
     return tmp_path

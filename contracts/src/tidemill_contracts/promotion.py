@@ -85,6 +85,8 @@ class ApprovedModel(Document):
     version: Version
     by: str = Field(max_length=200)
     note: str = Field(default="", max_length=500)
+    signature: str | None = Field(default=None, max_length=128)
+    """Base64 of the operator's Ed25519 signature over the request."""
 
 
 class RequestedRollback(Document):
@@ -94,6 +96,8 @@ class RequestedRollback(Document):
     """None: the model that was champion before the present one."""
     by: str = Field(max_length=200)
     reason: str = Field(default="", max_length=500)
+    signature: str | None = Field(default=None, max_length=128)
+    """Base64 of the operator's Ed25519 signature over the request."""
 
 
 class Promotion(Document):
@@ -111,6 +115,8 @@ class Promotion(Document):
     reason: str
     cause: EventId
     promoted_at: datetime
+    signature: str | None = Field(default=None, max_length=128)
+    """Base64 of validation's Ed25519 signature over everything else. Readers refuse an entry without it."""
 
 
 class PromotedModel(Document):

@@ -62,7 +62,11 @@ def test_no_secret_lies_in_what_the_stack_writes_for_its_supervisor(tmp_path: Pa
     stack = Stack(tmp_path / "state")
     stack._prepare(lambda _: None)
     written = (stack.directory / "supervisord.conf").read_text() + (stack.directory / "store.sh").read_text()
-    for secret in (stack.credentials.redis_password, stack.credentials.store_secret_key, stack.credentials.private_key):
+    for secret in (
+        stack.credentials.redis_password(),
+        stack.credentials.store_secret_key,
+        stack.credentials.private_key,
+    ):
         assert secret.read_text().strip() not in written
         assert secret.stat().st_mode & 0o077 == 0
 

@@ -17,6 +17,7 @@ from tidemill_contracts.package import Golden, GoldenPrediction, PackageManifest
 from tidemill_contracts.pipeline import PipelineSpec
 from tidemill_contracts.promotion import PromotedModel, Promotion, ValidationReport
 from tidemill_serving.settings import ServingSettings
+from tidemill_shared.seal import PromotionSeal
 from tidemill_shared.signing import Signer
 from tidemill_shared.testing.platform import Platform
 
@@ -200,6 +201,7 @@ def promote(platform: Platform, spec: PipelineSpec) -> Promote:
             cause="cause",
             promoted_at=datetime.now(UTC),
         )
+        promotion = PromotionSeal.of(platform.settings(ServingSettings).keys).sealed(promotion)
         entry = await store.put_document(promotion_key(pipeline, sequence), promotion)
         if after:
             await after(refs)

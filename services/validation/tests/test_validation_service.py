@@ -21,6 +21,7 @@ from tidemill_contracts.events import (
 from tidemill_contracts.pipeline import PromotionPolicy
 from tidemill_contracts.promotion import ApprovedModel, Promotion, RequestedRollback, ValidationReport
 from tidemill_shared.errors import Retryable
+from tidemill_shared.seal import PromotionSeal
 from tidemill_shared.signing import Signer, generate_keys
 from tidemill_shared.testing.platform import Platform
 from tidemill_validation.app import build
@@ -291,7 +292,7 @@ async def test_a_choice_against_a_champion_that_has_changed_is_made_again(
     old, new = await shelf.package(models.poor, A, dataset), await shelf.package(models.good, B, dataset)
     async with platform.running(service(platform)) as running:
         (first,) = await promoted(platform, old)
-        judged = Registry(running)
+        judged = Registry(running, PromotionSeal.of(running.settings.keys))
         ref = (await registry(platform, shelf))[0].report
         choice = Choice(B, new.data.manifest, new.data.attestation, ref, "better than none")
         with pytest.raises(Retryable, match="champion changed"):

@@ -1,5 +1,6 @@
 """An append-only sequence of documents in the object store: the highest number is the present."""
 
+import re
 from typing import Generic, TypeVar
 
 from tidemill_contracts.artifacts import ArtifactRef
@@ -8,6 +9,7 @@ from tidemill_shared.errors import Poison
 from tidemill_shared.store import Store
 
 DocumentT = TypeVar("DocumentT", bound=Document)
+_ENTRY = re.compile(r"([0-9]{8})\.json")
 
 
 class AppendLog(Generic[DocumentT]):
@@ -25,22 +27,30 @@ class AppendLog(Generic[DocumentT]):
     def _key(self, sequence: int) -> str:
         return f"{self._prefix}{sequence:08d}.json"
 
-    async def last(self) -> tuple[int, DocumentT] | None:
-        """The highest entry, or None when the log is empty."""
+    async def height(self) -> int:
+        """The highest number, 0 when the log is empty."""
         if not self._known:
-            keys = await self._store.list(self._prefix)
-            self._known = max((int(key[-13:-5]) for key in keys), default=0)
+            self._known = max(await self.sequences(), default=0)
             if not self._known:
-                return None
+                return 0
         # Entries are consecutive: from the last one known, look for followers instead of listing everything again.
         while await self._store.exists(self._key(self._known + 1)):
             self._known += 1
-        return self._known, await self._read(self._known)
+        return self._known
+
+    async def sequences(self) -> list[int]:
+        """The numbers of all entries, ascending; objects of other names are none of ours."""
+        keys = [key.removeprefix(self._prefix) for key in await self._store.list(self._prefix)]
+        return sorted(int(found[1]) for key in keys if (found := _ENTRY.fullmatch(key)))
+
+    async def last(self) -> tuple[int, DocumentT] | None:
+        """The highest entry, or None when the log is empty."""
+        height = await self.height()
+        return (height, await self._read(height)) if height else None
 
     async def entries(self) -> list[tuple[int, DocumentT]]:
         """All entries, oldest first."""
-        sequences = sorted(int(key[-13:-5]) for key in await self._store.list(self._prefix))
-        return [(sequence, await self._read(sequence)) for sequence in sequences]
+        return [(sequence, await self._read(sequence)) for sequence in await self.sequences()]
 
     async def append(self, sequence: int, document: DocumentT) -> ArtifactRef:
         """Write entry ``sequence``, which must be the next one. Raises Poison when it is taken."""

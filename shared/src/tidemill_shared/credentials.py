@@ -1,11 +1,13 @@
 """Secrets made once, as files only their users can read: ``python -m tidemill_shared.credentials DIRECTORY``."""
 
+import os
 import secrets
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from tidemill_shared import access
+from tidemill_contracts.streams import DEFAULT_NAMESPACE
+from tidemill_shared import access, permissions
 from tidemill_shared.signing import generate_keys
 
 _CLIENTS: dict[str, tuple[access.Scope, ...]] = {
@@ -22,15 +24,14 @@ class Credentials:
 
     directory: Path
 
-    @property
-    def redis_password(self) -> Path:
-        """The password of Redis, nothing else in the file."""
-        return self.directory / "redis" / "password"
+    def redis_password(self, user: str = "operator") -> Path:
+        """The password of a user of Redis (see permissions.USERS), nothing else in the file."""
+        return self.directory / f"redis-{user}" / "password"
 
     @property
-    def redis_configuration(self) -> Path:
-        """The same for redis-server itself, as a line of its configuration."""
-        return self.directory / "redis-server" / "auth.conf"
+    def redis_access_list(self) -> Path:
+        """For redis-server: its users, the digests of their passwords, what each may do."""
+        return self.directory / "redis-server" / "users.acl"
 
     @property
     def store_access_key(self) -> Path:
@@ -53,6 +54,26 @@ class Credentials:
         return self.directory / "verification" / "public.pem"
 
     @property
+    def promotion_private_key(self) -> Path:
+        """Signs promotions; validation alone reads it."""
+        return self.directory / "promotion" / "private.pem"
+
+    @property
+    def promotion_public_key(self) -> Path:
+        """Verifies promotions."""
+        return self.directory / "verification" / "promotion.pem"
+
+    @property
+    def operator_private_key(self) -> Path:
+        """Signs approvals and rollbacks; the console alone reads it."""
+        return self.directory / "operator" / "private.pem"
+
+    @property
+    def operator_public_key(self) -> Path:
+        """Verifies approvals and rollbacks."""
+        return self.directory / "verification" / "operator.pem"
+
+    @property
     def api_keys(self) -> Path:
         """Digests and scopes of the API keys, for services."""
         return self.directory / "http" / "keys.json"
@@ -69,21 +90,28 @@ def _write(path: Path, content: str | bytes) -> None:
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
 
 
-def create(directory: Path) -> Credentials:
-    """Make what is missing; what is there stays as it is."""
+def create(directory: Path, namespace: str = DEFAULT_NAMESPACE) -> Credentials:
+    """Make what is missing; secrets that are there stay as they are."""
     made = Credentials(directory)
-    if not made.redis_password.exists():
-        _write(made.redis_password, secrets.token_hex(32))
-    if not made.redis_configuration.exists():
-        _write(made.redis_configuration, f'requirepass "{made.redis_password.read_text()}"\n')
+    for user in permissions.USERS:
+        if not made.redis_password(user).exists():
+            _write(made.redis_password(user), secrets.token_hex(32))
+    passwords = {user: made.redis_password(user).read_text().strip() for user in permissions.USERS}
+    # Written anew each time: what a service may do changes with the version that is started.
+    _write(made.redis_access_list, permissions.access_list(namespace, passwords))
     if not made.store_access_key.exists():
         _write(made.store_access_key, "tidemill-" + secrets.token_hex(4))
     if not made.store_secret_key.exists():
         _write(made.store_secret_key, secrets.token_hex(32))
-    if not (made.private_key.exists() and made.public_key.exists()):
-        private, public = generate_keys()
-        _write(made.private_key, private)
-        _write(made.public_key, public)
+    for private_file, public_file in (
+        (made.private_key, made.public_key),
+        (made.promotion_private_key, made.promotion_public_key),
+        (made.operator_private_key, made.operator_public_key),
+    ):
+        if not (private_file.exists() and public_file.exists()):
+            private, public = generate_keys()
+            _write(private_file, private)
+            _write(public_file, public)
     _make_api_keys(made)
     return made
 
@@ -98,4 +126,4 @@ def _make_api_keys(made: Credentials) -> None:
 
 
 if __name__ == "__main__":
-    create(Path(sys.argv[1]))
+    create(Path(sys.argv[1]), os.environ.get("TIDEMILL_NAMESPACE", DEFAULT_NAMESPACE))

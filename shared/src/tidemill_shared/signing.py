@@ -28,8 +28,9 @@ _TYPE = "application/vnd.in-toto+json"
 _PREDICATE = "urn:tidemill:package:v1"
 
 
-def _pae(payload: bytes) -> bytes:
-    return b"DSSEv1 %d %s %d %s" % (len(_TYPE), _TYPE.encode(), len(payload), payload)
+def pae(payload: bytes, type_: str = _TYPE) -> bytes:
+    """What is signed: the type is part of it, so that a signature over one kind of document is none over another."""
+    return b"DSSEv1 %d %s %d %s" % (len(type_), type_.encode(), len(payload), payload)
 
 
 def _key_id(key: Ed25519PublicKey) -> str:
@@ -45,6 +46,22 @@ def generate_keys() -> tuple[bytes, bytes]:
     )
 
 
+def private_key(file: Path | None, setting: str) -> Ed25519PrivateKey:
+    """The key that signs. Raises ConfigurationError, which names the setting."""
+    key = load_pem_private_key(_read(file, setting), password=None)
+    if not isinstance(key, Ed25519PrivateKey):
+        raise ConfigurationError(f"{setting}: {file}: an Ed25519 key is needed")
+    return key
+
+
+def public_key(file: Path | None, setting: str) -> Ed25519PublicKey:
+    """The key that verifies. Raises ConfigurationError, which names the setting."""
+    key = load_pem_public_key(_read(file, setting))
+    if not isinstance(key, Ed25519PublicKey):
+        raise ConfigurationError(f"{setting}: {file}: an Ed25519 key is needed")
+    return key
+
+
 def _read(file: Path | None, setting: str) -> bytes:
     if file is None:
         raise ConfigurationError(f"no key: set {setting} to a PEM file (`tidemill up` makes one)")
@@ -58,10 +75,7 @@ class Signer:
     """Signs digests of objects with the private key."""
 
     def __init__(self, private_file: Path | None) -> None:
-        key = load_pem_private_key(_read(private_file, "TIDEMILL_KEYS__PRIVATE_FILE"), password=None)
-        if not isinstance(key, Ed25519PrivateKey):
-            raise ConfigurationError(f"{private_file}: an Ed25519 key is needed")
-        self._key = key
+        self._key = private_key(private_file, "TIDEMILL_KEYS__PRIVATE_FILE")
 
     def attest(self, name: str, sha256: str) -> Attestation:
         """A signed statement that the object ``name`` has this digest. Deterministic (Ed25519 is)."""
@@ -73,7 +87,7 @@ class Signer:
                 "predicate": {},
             }
         )
-        signature = self._key.sign(_pae(statement))
+        signature = self._key.sign(pae(statement))
         return Attestation(
             payload=base64.b64encode(statement).decode(),
             signatures=({"keyid": _key_id(self._key.public_key()), "sig": base64.b64encode(signature).decode()},),
@@ -84,10 +98,7 @@ class Verifier:
     """Checks statements with the public key."""
 
     def __init__(self, public_file: Path | None) -> None:
-        key = load_pem_public_key(_read(public_file, "TIDEMILL_KEYS__PUBLIC_FILE"))
-        if not isinstance(key, Ed25519PublicKey):
-            raise ConfigurationError(f"{public_file}: an Ed25519 key is needed")
-        self._key = key
+        self._key = public_key(public_file, "TIDEMILL_KEYS__PUBLIC_FILE")
 
     def verify(self, attestation: Attestation, name: str, sha256: str) -> None:
         """Raises Poison("signature") unless our key signed that ``name`` has this digest."""
@@ -96,7 +107,7 @@ class Verifier:
             signature = base64.b64decode(
                 next(s["sig"] for s in attestation.signatures if s.get("keyid") == _key_id(self._key)), validate=True
             )
-            self._key.verify(signature, _pae(payload))
+            self._key.verify(signature, pae(payload))
         except (StopIteration, InvalidSignature, KeyError, binascii.Error):
             raise Poison("signature", f"{name}: not signed by the key this service trusts") from None
         statement = json.loads(payload)  # only parsed now that we know who wrote it

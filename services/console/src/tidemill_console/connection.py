@@ -12,7 +12,7 @@ from tidemill_console.stack import Stack
 from tidemill_shared.bus import Bus
 from tidemill_shared.errors import StoreUnavailable, TidemillError
 from tidemill_shared.pipelines import Pipelines
-from tidemill_shared.settings import Settings
+from tidemill_shared.settings import KeySettings, Settings
 from tidemill_shared.store import Store
 
 DEFAULT_DIRECTORY = Path(".tidemill")
@@ -30,6 +30,7 @@ class Client:
     store: Store
     pipelines: Pipelines
     namespace: str
+    keys: KeySettings
 
 
 def directory() -> Path:
@@ -64,7 +65,7 @@ async def connected() -> AsyncIterator[Client]:
             await pipelines.load()
         except (RedisError, StoreUnavailable) as error:
             raise Unreachable(f"the stack does not answer: {error}") from None
-        yield Client(bus, store, pipelines, options.namespace)
+        yield Client(bus, store, pipelines, options.namespace, options.keys)
     finally:
         await bus.redis.aclose()
         store.close()

@@ -18,6 +18,7 @@ from typing import Any
 import psutil
 
 from tidemill_console.supervision import Program, Supervisor, configuration, socket_path
+from tidemill_contracts.streams import DEFAULT_NAMESPACE
 from tidemill_shared import credentials, embedded
 from tidemill_shared.embedded import Command
 from tidemill_shared.errors import ConfigurationError, TidemillError
@@ -80,7 +81,7 @@ class Stack:
         self.directory.chmod(0o700)
         if not self.exists():
             say(f"making secrets and folders in {self.directory}")
-        credentials.create(self.credentials.directory)
+        credentials.create(self.credentials.directory, _namespace())
         ports = self._choose_ports()
         self._file.write_text(json.dumps({"redis": ports.redis, "store": ports.store, "services": ports.services}))
         config = self.directory / "supervisord.conf"
@@ -103,9 +104,7 @@ class Stack:
 
     def _programs(self, ports: Ports) -> list[Program]:
         logs = self.directory / "logs"
-        redis = embedded.redis_server(
-            self.directory / "redis", ports.redis, self.credentials.redis_password.read_text().strip()
-        )
+        redis = embedded.redis_server(self.directory / "redis", ports.redis, self.credentials.redis_access_list)
         redis.write_files()
         store = embedded.store_server(
             self.directory / "store",
@@ -120,7 +119,7 @@ class Stack:
         for name in SERVICES:
             command = Command(
                 (sys.executable, "-m", f"tidemill_{name}"),
-                env=self.environment(ports) | self._own_environment(name, ports),
+                env=self._service_environment(name, ports),
             )
             programs.append(Program(name, command, logs / f"{name}.log", 10))
         return programs
@@ -138,24 +137,41 @@ class Stack:
         return Command(("/bin/sh", str(script)))
 
     def environment(self, ports: Ports | None = None) -> dict[str, str]:
-        """What a process needs to reach this stack; secrets are named by file."""
+        """What a person's process needs to reach this stack; secrets are named by file."""
         ports = ports or self.ports()
         return {
+            "TIDEMILL_NAMESPACE": _namespace(),
+            "TIDEMILL_REDIS__USERNAME": "operator",
             "TIDEMILL_REDIS__URL": f"redis://127.0.0.1:{ports.redis}/0",
-            "TIDEMILL_REDIS__PASSWORD_FILE": str(self.credentials.redis_password),
+            "TIDEMILL_REDIS__PASSWORD_FILE": str(self.credentials.redis_password()),
             "TIDEMILL_STORE__ENDPOINT": f"127.0.0.1:{ports.store}",
             "TIDEMILL_STORE__ACCESS_KEY_FILE": str(self.credentials.store_access_key),
             "TIDEMILL_STORE__SECRET_KEY_FILE": str(self.credentials.store_secret_key),
+            "TIDEMILL_KEYS__OPERATOR_PRIVATE_FILE": str(self.credentials.operator_private_key),
         }
 
+    def _service_environment(self, name: str, ports: Ports) -> dict[str, str]:
+        common = self.environment(ports)
+        del common["TIDEMILL_KEYS__OPERATOR_PRIVATE_FILE"]
+        return common | self._own_environment(name, ports)
+
     def _own_environment(self, name: str, ports: Ports) -> dict[str, str]:
+        made = self.credentials
         keys = {
-            "packaging": {"TIDEMILL_KEYS__PRIVATE_FILE": str(self.credentials.private_key)},
-            "validation": {"TIDEMILL_KEYS__PUBLIC_FILE": str(self.credentials.public_key)},
-            "serving": {"TIDEMILL_KEYS__PUBLIC_FILE": str(self.credentials.public_key)},
-            "monitoring": {"TIDEMILL_KEYS__PUBLIC_FILE": str(self.credentials.public_key)},
+            "packaging": {"TIDEMILL_KEYS__PRIVATE_FILE": str(made.private_key)},
+            "validation": {
+                "TIDEMILL_KEYS__PUBLIC_FILE": str(made.public_key),
+                "TIDEMILL_KEYS__PROMOTION_PRIVATE_FILE": str(made.promotion_private_key),
+                "TIDEMILL_KEYS__OPERATOR_PUBLIC_FILE": str(made.operator_public_key),
+            },
+            "serving": {
+                "TIDEMILL_KEYS__PUBLIC_FILE": str(made.public_key),
+                "TIDEMILL_KEYS__PROMOTION_PUBLIC_FILE": str(made.promotion_public_key),
+            },
         }
         return keys.get(name, {}) | {
+            "TIDEMILL_REDIS__USERNAME": name,
+            "TIDEMILL_REDIS__PASSWORD_FILE": str(self.credentials.redis_password(name)),
             "TIDEMILL_HTTP__PORT": str(ports.services[name]),
             "TIDEMILL_HTTP__KEYS_FILE": str(self.credentials.api_keys),
             "TIDEMILL_STORE__CACHE_DIRECTORY": str(self.directory / "cache" / name),
@@ -266,18 +282,24 @@ class Stack:
         ports = self.ports()
         return Settings.model_validate(
             {
-                "namespace": os.environ.get("TIDEMILL_NAMESPACE", "tidemill"),
+                "namespace": _namespace(),
                 "redis": {
                     "url": f"redis://127.0.0.1:{ports.redis}/0",
-                    "password_file": self.credentials.redis_password,
+                    "username": "operator",
+                    "password_file": self.credentials.redis_password(),
                 },
                 "store": {
                     "endpoint": f"127.0.0.1:{ports.store}",
                     "access_key_file": self.credentials.store_access_key,
                     "secret_key_file": self.credentials.store_secret_key,
                 },
+                "keys": {"operator_private_file": self.credentials.operator_private_key},
             }
         )
+
+
+def _namespace() -> str:
+    return os.environ.get("TIDEMILL_NAMESPACE", DEFAULT_NAMESPACE)
 
 
 def resident(pid: int) -> int:

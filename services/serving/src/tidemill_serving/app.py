@@ -6,6 +6,7 @@ from tidemill_serving.http import Protocol
 from tidemill_serving.loading import Loader
 from tidemill_serving.models import Models
 from tidemill_serving.settings import ServingSettings
+from tidemill_shared.seal import PromotionCheck
 from tidemill_shared.service import Service
 from tidemill_shared.signing import Verifier
 
@@ -14,7 +15,7 @@ def build(settings: ServingSettings) -> Service:
     """Wire the service; nothing connects yet."""
     service = Service("serving", settings)
     loader = Loader(service.store, Verifier(settings.keys.public_file), settings.serving.threads)
-    models = Models(service, loader, settings.serving.refresh_seconds)
+    models = Models(service, loader, PromotionCheck.of(settings.keys), settings.serving.refresh_seconds)
     answering = Answering(models, settings.namespace, settings.delivery.once_seconds)
     service.bus.consume(models.on_model_promoted)
     service.bus.tail(ModelPromoted, models.follow)

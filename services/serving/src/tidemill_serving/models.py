@@ -3,8 +3,6 @@
 import asyncio
 import time
 
-from pydantic import ValidationError
-
 from tidemill_contracts.artifacts import promotion_key, promotions_prefix
 from tidemill_contracts.events import ModelDeployed, ModelPromoted
 from tidemill_contracts.promotion import DeployedModel, Promotion
@@ -12,6 +10,7 @@ from tidemill_serving.loading import Loaded, Loader
 from tidemill_shared.append_log import AppendLog
 from tidemill_shared.errors import ObjectMissing, Poison, Retryable
 from tidemill_shared.log import logger
+from tidemill_shared.seal import PromotionCheck
 from tidemill_shared.service import Service
 from tidemill_shared.telemetry import histogram
 
@@ -23,9 +22,10 @@ _ASK_SECONDS = 1.0
 class Models:
     """Champions by pipeline; the one before stays loaded for an instant return."""
 
-    def __init__(self, service: Service, loader: Loader, refresh_seconds: float) -> None:
+    def __init__(self, service: Service, loader: Loader, check: PromotionCheck, refresh_seconds: float) -> None:
         self._service = service
         self._loader = loader
+        self._check = check
         self._refresh_seconds = refresh_seconds
         self._current: dict[str, Loaded] = {}
         self._previous: dict[str, Loaded] = {}
@@ -77,14 +77,10 @@ class Models:
             registry = self._logs.setdefault(
                 pipeline, AppendLog(self._service.store, promotions_prefix(pipeline), Promotion)
             )
-            try:
-                last = await registry.last()
-            except ValidationError:
-                log.error("the newest promotion cannot be read", pipeline=pipeline)
-                return self._current.get(pipeline)
+            height = await registry.height()
             current = self._current.get(pipeline)
             refused = self._refused.setdefault(pipeline, {})
-            for sequence in range(last[0] if last else 0, current.sequence if current else 0, -1):
+            for sequence in range(height, current.sequence if current else 0, -1):
                 if isinstance(refused.get(sequence), Poison):
                     continue
                 try:
@@ -101,12 +97,10 @@ class Models:
     async def _adopt(self, pipeline: str, sequence: int) -> Loaded:
         started = time.perf_counter()
         key = promotion_key(pipeline, sequence)
-        try:
-            promotion = await self._service.store.read_document(key, Promotion)
-        except ValidationError:
-            raise Poison("manifest", f"{key} is no promotion") from None
-        if promotion is None or (promotion.pipeline, promotion.sequence) != (pipeline, sequence):
-            raise Poison("manifest", f"{key} is missing, or of another pipeline or sequence")
+        entry = await self._service.store.read(key)
+        if entry is None:
+            raise Poison("manifest", f"{key} is missing")
+        promotion = self._check.opened(entry, pipeline, sequence)
         current, previous = self._current.get(pipeline), self._previous.get(pipeline)
         known = next((m for m in (current, previous) if m and m.manifest == promotion.manifest), None)
         loaded = known.promoted_again(sequence) if known else await self._loader.load(promotion)

@@ -2,6 +2,7 @@
 
 from importlib.metadata import version
 
+from tidemill_shared.seal import OperatorCheck, PromotionSeal
 from tidemill_shared.service import Service
 from tidemill_shared.signing import Verifier
 from tidemill_validation.handlers import Judge
@@ -12,7 +13,8 @@ def build(settings: ValidationSettings) -> Service:
     """Wire the service; nothing connects yet."""
     service = Service("validation", settings)
     verifier = Verifier(settings.keys.public_file)
-    judge = Judge(service, verifier, settings.validation, version("tidemill-validation"))
+    seal, operator = PromotionSeal.of(settings.keys), OperatorCheck.of(settings.keys)
+    judge = Judge(service, verifier, seal, operator, settings.validation, version("tidemill-validation"))
     service.bus.consume(judge.on_model_packaged)
     service.bus.consume(judge.on_model_approved)
     service.bus.consume(judge.on_rollback_requested)

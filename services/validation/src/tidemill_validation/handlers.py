@@ -20,6 +20,7 @@ from tidemill_contracts.promotion import RejectedModel, ValidatedModel, Validati
 from tidemill_shared.child import Child
 from tidemill_shared.errors import Poison
 from tidemill_shared.log import logger
+from tidemill_shared.seal import OperatorCheck, PromotionSeal
 from tidemill_shared.service import Service
 from tidemill_shared.signing import Verifier
 from tidemill_shared.store import reference
@@ -38,13 +39,22 @@ FIRST = "the first model that passed"
 class Judge:
     """Judges packages, promotes, rolls back."""
 
-    def __init__(self, service: Service, verifier: Verifier, settings: ValidationGroup, code_version: str) -> None:
+    def __init__(
+        self,
+        service: Service,
+        verifier: Verifier,
+        seal: PromotionSeal,
+        operator: OperatorCheck,
+        settings: ValidationGroup,
+        code_version: str,
+    ) -> None:
         self._store = service.store
         self._pipelines = service.pipelines
         self._settings = settings
         self._packages = Packages(service.store, verifier)
         self._reports = Reports(service.store, code_version)
-        self._registry = Registry(service)
+        self._registry = Registry(service, seal)
+        self._operator = operator
         self.child = Child(PRELOAD, service="validation")
 
     async def on_model_packaged(self, event: ModelPackaged) -> list[ModelValidated | ModelPromoted] | ModelRejected:
@@ -79,6 +89,7 @@ class Judge:
 
     async def on_model_approved(self, event: ModelApproved) -> ModelPromoted | None:
         """A person approved: promote the version if a passing report for it exists."""
+        self._operator.check(event)
         version = event.data.version
         found = await self._reports.passing(event.pipeline, version)
         if found is None:
@@ -91,6 +102,7 @@ class Judge:
 
     async def on_rollback_requested(self, event: RollbackRequested) -> ModelPromoted | None:
         """Append the older champion that was asked for, or the one before the present one."""
+        self._operator.check(event)
         done = await self._registry.caused_by(event)
         if done:
             return announced(event, done)

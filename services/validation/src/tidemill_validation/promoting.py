@@ -9,8 +9,9 @@ from tidemill_contracts.envelope import Event
 from tidemill_contracts.events import ModelPromoted
 from tidemill_contracts.promotion import PromotedModel, Promotion
 from tidemill_shared.append_log import AppendLog
-from tidemill_shared.errors import Retryable
+from tidemill_shared.errors import Poison, Retryable
 from tidemill_shared.log import logger
+from tidemill_shared.seal import PromotionSeal
 from tidemill_shared.service import Service
 from tidemill_shared.store import reference
 
@@ -34,28 +35,44 @@ class Choice:
 class Registry:
     """Reads and appends promotions."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service, seal: PromotionSeal) -> None:
         self._store = service.store
         self._bus = service.bus
+        self._seal = seal
         self._logs: dict[str, AppendLog[Promotion]] = {}
 
     def _log(self, pipeline: str) -> AppendLog[Promotion]:
         return self._logs.setdefault(pipeline, AppendLog(self._store, promotions_prefix(pipeline), Promotion))
 
+    async def _entry(self, pipeline: str, sequence: int) -> Promotion | None:
+        """An entry of our own; None for one that is missing or that somebody else put there."""
+        data = await self._store.read(promotion_key(pipeline, sequence))
+        if data is None:
+            return None
+        try:
+            return self._seal.check.opened(data, pipeline, sequence)
+        except Poison as error:
+            log.error("not a promotion of ours", pipeline=pipeline, sequence=sequence, why=str(error))
+            return None
+
     async def champion(self, pipeline: str) -> Promotion | None:
         """The newest promotion."""
-        last = await self._log(pipeline).last()
-        return last[1] if last else None
+        for sequence in range(await self._log(pipeline).height(), 0, -1):
+            promotion = await self._entry(pipeline, sequence)
+            if promotion:
+                return promotion
+        return None
 
     async def history(self, pipeline: str) -> list[Promotion]:
         """All promotions, oldest first."""
-        return [p for _, p in await self._log(pipeline).entries()]
+        found = [await self._entry(pipeline, sequence) for sequence in await self._log(pipeline).sequences()]
+        return [promotion for promotion in found if promotion]
 
     async def caused_by(self, cause: Event[Any]) -> Promotion | None:
         """The promotion that this event has led to, when it was handled before."""
         newest = await self.champion(cause.pipeline)
         for sequence in range(newest.sequence if newest else 0, 0, -1)[:_REMEMBERED]:
-            promotion = await self._store.read_document(promotion_key(cause.pipeline, sequence), Promotion)
+            promotion = await self._entry(cause.pipeline, sequence)
             if promotion and promotion.cause == cause.id:
                 return promotion
         return None
@@ -81,7 +98,7 @@ class Registry:
             promotion = Promotion(
                 kind=choice.kind,
                 pipeline=pipeline,
-                sequence=champion.sequence + 1 if champion else 1,
+                sequence=await self._log(pipeline).height() + 1,
                 version=choice.version,
                 manifest=choice.manifest,
                 attestation=choice.attestation,
@@ -91,6 +108,7 @@ class Registry:
                 cause=cause.id,
                 promoted_at=datetime.now(UTC),
             )
+            promotion = self._seal.sealed(promotion)
             await self._log(pipeline).append(promotion.sequence, promotion)
         log.info("promoted", pipeline=pipeline, version=choice.version, sequence=promotion.sequence, kind=choice.kind)
         return announced(cause, promotion)

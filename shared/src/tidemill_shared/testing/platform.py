@@ -15,6 +15,7 @@ from tidemill_contracts.pipeline import DeclaredPipeline, PipelineSpec
 from tidemill_contracts.registry import parse_as
 from tidemill_contracts.streams import stream_key
 from tidemill_shared.bus import Bus
+from tidemill_shared.credentials import create
 from tidemill_shared.pipelines import store_pipeline
 from tidemill_shared.service import Service
 from tidemill_shared.settings import DeliverySettings, KeySettings, RedisSettings, Settings, StoreSettings
@@ -40,7 +41,13 @@ class Platform:
             secret_key=SecretStr(servers.secret_key),
             cache_directory=directory / "cache",
         )
-        self._keys = KeySettings(private_file=keys[0], public_file=keys[1])
+        made = create(directory / "credentials", self.namespace)
+        self._keys = KeySettings(
+            private_file=keys[0],
+            public_file=keys[1],
+            promotion_private_file=made.promotion_private_key,
+            promotion_public_file=made.promotion_public_key,
+        )
         self.store = Store(self._store)
         self.bus = Bus("test", self._redis, namespace=self.namespace)
         self.redis = self.bus.redis

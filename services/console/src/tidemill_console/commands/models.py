@@ -16,6 +16,7 @@ from tidemill_contracts.model import RequestedTraining
 from tidemill_contracts.promotion import ApprovedModel, Promotion, RequestedRollback
 from tidemill_shared.append_log import AppendLog
 from tidemill_shared.errors import TidemillError
+from tidemill_shared.seal import OperatorSeal
 
 _SOURCE = "urn:tidemill:console"
 Pipeline = Annotated[str, typer.Argument(help="The pipeline.")]
@@ -41,8 +42,7 @@ def approve(
 ) -> None:
     """Let a validated model become champion, where the pipeline asks for a person."""
     data = ApprovedModel(version=version, by=getpass.getuser(), note=note)
-    event = ModelApproved.root(data, subject=f"{pipeline}/{version}", source=_SOURCE)
-    run(_ask(pipeline, event))
+    event = run(_approve(pipeline, ModelApproved.root(data, subject=f"{pipeline}/{version}", source=_SOURCE)))
     show_json({"event": event.id}) if as_json else say(f"approved {version}")
 
 
@@ -59,6 +59,15 @@ def rollback(
         show_json(promotion.model_dump(mode="json") if promotion else None)
     else:
         say(f"champion of {pipeline} is now {promotion.version}" if promotion else "asked")
+
+
+async def _approve(pipeline: str, event: ModelApproved) -> ModelApproved:
+    async with connected() as client:
+        await _require(client, pipeline)
+        if client.keys.operator_private_file:
+            event = OperatorSeal.of(client.keys).approved(event)
+        await client.bus.publish(event)
+        return event
 
 
 async def _ask(pipeline: str, *events: Event[Any]) -> None:
@@ -85,7 +94,10 @@ async def _rollback(pipeline: str, to: str | None, reason: str, wait: float) -> 
         if not earlier:
             raise TidemillError(f"{pipeline} has no earlier champion to return to")
         data = RequestedRollback(version=to, by=getpass.getuser(), reason=reason)
-        await client.bus.publish(RollbackRequested.root(data, subject=pipeline, source=_SOURCE))
+        event = RollbackRequested.root(data, subject=pipeline, source=_SOURCE)
+        if client.keys.operator_private_file:
+            event = OperatorSeal.of(client.keys).rollback(event)
+        await client.bus.publish(event)
         deadline = asyncio.get_running_loop().time() + wait
         while asyncio.get_running_loop().time() < deadline:
             last = await log.last()

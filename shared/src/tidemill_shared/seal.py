@@ -1,0 +1,133 @@
+"""Sealed documents: an Ed25519 signature beside the fields it covers, so that writing to a stream or a bucket is not
+enough to promote a model, approve one or roll one back.
+"""
+
+import base64
+import binascii
+import json
+from collections.abc import Mapping
+from typing import Any, Self
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+from tidemill_contracts.document import canonical_json
+from tidemill_contracts.events import ModelApproved, RollbackRequested
+from tidemill_contracts.promotion import Promotion
+from tidemill_shared.errors import Poison
+from tidemill_shared.settings import KeySettings
+from tidemill_shared.signing import pae, private_key, public_key
+
+OperatorRequest = ModelApproved | RollbackRequested
+_PROMOTION = "application/vnd.tidemill.promotion+json"
+_REQUEST = "application/vnd.tidemill.operator-request+json"
+
+
+def _message(type_: str, fields: Mapping[str, Any]) -> bytes:
+    return pae(canonical_json({k: v for k, v in fields.items() if k != "signature"}), type_)
+
+
+def _sign(key: Ed25519PrivateKey, message: bytes) -> str:
+    return base64.b64encode(key.sign(message)).decode()
+
+
+def _verify(key: Ed25519PublicKey, signature: object, message: bytes, what: str) -> None:
+    if not isinstance(signature, str):
+        raise Poison("signature", f"{what} is not signed")
+    try:
+        key.verify(base64.b64decode(signature, validate=True), message)
+    except (InvalidSignature, binascii.Error, ValueError):
+        raise Poison("signature", f"{what} is not signed by the key this service trusts") from None
+
+
+class PromotionSeal:
+    """Signs promotions; validation alone has the key."""
+
+    def __init__(self, key: Ed25519PrivateKey) -> None:
+        self._key = key
+        self.check = PromotionCheck(key.public_key())
+
+    @classmethod
+    def of(cls, settings: KeySettings) -> Self:
+        """From its file. Raises ConfigurationError."""
+        return cls(private_key(settings.promotion_private_file, "TIDEMILL_KEYS__PROMOTION_PRIVATE_FILE"))
+
+    def sealed(self, promotion: Promotion) -> Promotion:
+        """The same promotion with its signature."""
+        message = _message(_PROMOTION, promotion.model_dump(mode="json"))
+        return promotion.model_copy(update={"signature": _sign(self._key, message)})
+
+
+class PromotionCheck:
+    """Checks promotions."""
+
+    def __init__(self, key: Ed25519PublicKey) -> None:
+        self._key = key
+
+    @classmethod
+    def of(cls, settings: KeySettings) -> Self:
+        """From its file. Raises ConfigurationError."""
+        return cls(public_key(settings.promotion_public_file, "TIDEMILL_KEYS__PROMOTION_PUBLIC_FILE"))
+
+    def opened(self, data: bytes, pipeline: str, sequence: int) -> Promotion:
+        """Entry ``sequence`` of a pipeline's registry. Raises Poison when it is not what validation wrote there.
+
+        The fields as they came are what is checked: a later version may have added some.
+        """
+        what = f"promotion {sequence} of {pipeline}"
+        try:
+            fields = json.loads(data)
+            message = _message(_PROMOTION, fields)
+        except (ValueError, AttributeError, RecursionError):
+            raise Poison("manifest", f"{what} is no promotion") from None
+        _verify(self._key, fields.get("signature"), message, what)
+        promotion = Promotion.from_json(data)
+        if (promotion.pipeline, promotion.sequence) != (pipeline, sequence):
+            raise Poison("manifest", f"{what} was signed for another place in the registry")
+        return promotion
+
+
+def _request(event: OperatorRequest) -> bytes:
+    # The id binds it: the same request once more has the same id, and then changes nothing.
+    fields = {"id": event.id, "type": event.type, "subject": event.subject, "time": event.time.isoformat()}
+    return _message(_REQUEST, fields | {"data": event.data.model_dump(mode="json", exclude={"signature"})})
+
+
+class OperatorSeal:
+    """Signs what an operator asks for."""
+
+    def __init__(self, key: Ed25519PrivateKey) -> None:
+        self._key = key
+
+    @classmethod
+    def of(cls, settings: KeySettings) -> Self:
+        """From its file. Raises ConfigurationError."""
+        return cls(private_key(settings.operator_private_file, "TIDEMILL_KEYS__OPERATOR_PRIVATE_FILE"))
+
+    def approved(self, event: ModelApproved) -> ModelApproved:
+        """The approval with its signature."""
+        data = event.data.model_copy(update={"signature": _sign(self._key, _request(event))})
+        return event.model_copy(update={"data": data})
+
+    def rollback(self, event: RollbackRequested) -> RollbackRequested:
+        """The request with its signature."""
+        data = event.data.model_copy(update={"signature": _sign(self._key, _request(event))})
+        return event.model_copy(update={"data": data})
+
+
+class OperatorCheck:
+    """Checks what claims to come from an operator."""
+
+    def __init__(self, key: Ed25519PublicKey | None) -> None:
+        self._key = key
+
+    @classmethod
+    def of(cls, settings: KeySettings) -> Self:
+        """From its file; without one every request is let through. Raises ConfigurationError."""
+        file = settings.operator_public_file
+        return cls(public_key(file, "TIDEMILL_KEYS__OPERATOR_PUBLIC_FILE") if file else None)
+
+    def check(self, event: OperatorRequest) -> None:
+        """Raises Poison unless an operator signed this very request."""
+        if self._key is not None:
+            _verify(self._key, event.data.signature, _request(event), f"{event.type} {event.id}")
