@@ -46,7 +46,7 @@ from tidemill_training.domain.preprocessing import assemble
 NUMERIC = tuple(f"number_{i}" for i in range(20))
 CATEGORICAL = tuple(f"kind_{i}" for i in range(5))
 LEVELS = tuple("abcdefgh")
-PIPELINE, BATCH = "benchmark", 512
+PIPELINE, BATCH, ONCE_SECONDS = "benchmark", 512, 3600.0
 OnBatch = Callable[[str, list[Delivery]], Awaitable[Completion]]
 
 
@@ -105,7 +105,7 @@ async def drain(servers: Servers, bodies: list[bytes], handler: Callable[[str], 
     namespace = f"bench-{uuid.uuid4().hex[:8]}"
     redis = RedisSettings(url=servers.redis_url, password=SecretStr(servers.redis_password))
     bus = Bus("serving", redis, namespace=namespace)
-    bus.lanes([PredictionRequested], handler(namespace), max_records=BATCH)
+    bus.lanes([PredictionRequested], handler(namespace), max_records=BATCH, ahead=True)
     await bus.connect()
     requests = stream_key(namespace, PredictionRequested.type_name(), PIPELINE)
     completed = stream_key(namespace, PredictionCompleted.type_name(), PIPELINE)
@@ -168,7 +168,7 @@ def main() -> None:
         for _ in range(arguments.runs):
             limit.append(asyncio.run(drain(servers, bodies, lambda namespace: no_model(namespace, answer))))
             ours.append(
-                asyncio.run(drain(servers, bodies, lambda n: Answering(Ready(loaded), n).on_batch))  # type: ignore[arg-type]
+                asyncio.run(drain(servers, bodies, lambda n: Answering(Ready(loaded), n, ONCE_SECONDS).on_batch))  # type: ignore[arg-type]
             )
             print(f"no model {limit[-1]:8,.0f}/s   serving {ours[-1]:8,.0f}/s   ratio {ours[-1] / limit[-1]:.2f}")
     steps = parts(loaded, bodies)

@@ -28,7 +28,8 @@ from tidemill_contracts.streams import state_key, stream_key
 from tidemill_shared import lock, telemetry
 from tidemill_shared.delivery import Completion, Delivery, Mailbox, Output, delivery_of
 from tidemill_shared.errors import LeaseLost, Poison, Retryable, StaleState
-from tidemill_shared.lanes import Lanes, OnBatch, OnStale
+from tidemill_shared.lane import OnBatch, OnStale
+from tidemill_shared.lanes import Lanes
 from tidemill_shared.log import logger
 from tidemill_shared.settings import DeliverySettings, RedisSettings
 from tidemill_shared.tasks import end
@@ -148,9 +149,12 @@ class Bus:
         *,
         max_records: int = 512,
         on_stale: OnStale | None = None,
+        ahead: bool = False,
     ) -> None:
-        """Take these data-plane events of every pipeline in batches."""
-        self.lane = Lanes(self.mailbox, self.delivery, events, on_batch, max_records=max_records, on_stale=on_stale)
+        """Take these data-plane events of every pipeline in batches; ``ahead``: see ``Lanes``."""
+        self.lane = Lanes(
+            self.mailbox, self.delivery, events, on_batch, max_records=max_records, on_stale=on_stale, ahead=ahead
+        )
 
     # -- life ------------------------------------------------------------------------------------------------------
 
@@ -173,6 +177,8 @@ class Bus:
     async def stop(self) -> None:
         """Stop taking events, let running handlers finish, close the connections."""
         await end(self._tasks)
+        if self.lane:
+            await self.lane.stop()
         await self.broker.stop()
         await self.redis.aclose()
 

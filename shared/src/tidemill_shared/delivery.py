@@ -5,7 +5,7 @@ import contextlib
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
@@ -28,9 +28,8 @@ Output = Event[Any] | tuple[str, bytes]
 """An event, or a stream and the encoded event (where encoding is the service's own fast path)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Delivery:
-    """An entry this consumer holds."""
+class Delivery(NamedTuple):
+    """An entry this consumer holds. A tuple, since there are many."""
 
     stream: str
     type: str

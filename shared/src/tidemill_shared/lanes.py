@@ -1,27 +1,39 @@
-"""The data plane: batches from the streams of many pipelines, read in one loop."""
+"""The data plane: the streams of many pipelines, read in one loop, each pipeline in a lane of its own."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+import contextlib
+from collections.abc import Coroutine, Sequence
 from typing import Any
 
 from redis.exceptions import RedisError, ResponseError
 
-from tidemill_contracts.envelope import Event
+from tidemill_contracts.envelope import FIELD, Event
 from tidemill_contracts.streams import stream_key
 from tidemill_shared import telemetry
-from tidemill_shared.delivery import Completion, Delivery, Mailbox, delivery_of, subject_of
-from tidemill_shared.errors import LeaseLost, Retryable, StaleState
+from tidemill_shared.delivery import Completion, Delivery, Mailbox, subject_of
+from tidemill_shared.lane import Lane, OnBatch, OnStale
 from tidemill_shared.log import logger
+from tidemill_shared.raw import call
 from tidemill_shared.settings import DeliverySettings
+from tidemill_shared.tasks import end
 
 log = logger(__name__)
-OnBatch = Callable[[str, list[Delivery]], Awaitable[Completion]]
-OnStale = Callable[[str], Awaitable[None]]
-_STALE_ATTEMPTS = 5
+_READ_LIMIT = 8_192
+"""Entries of all streams together in one read, or one of each where there are more streams than that."""
+_BLOCK_SECONDS = 0.5
+"""Short, so that a pipeline declared meanwhile is not kept waiting."""
+_GLANCE_SECONDS = 0.005
+"""While one lane is full the others are glanced at this often, rather than waited for."""
+_DRAIN_SECONDS = 5.0
+_FIELD = FIELD.encode()
 
 
 class Lanes:
-    """Reads every pipeline's streams of the given types; what arrived while a batch was handled is the next batch."""
+    """Reads every pipeline's streams of the given types; what arrived while a batch was handled is the next batch.
+
+    The next entries are read while a batch is handled. With ``ahead`` the next batch is even handled while the answers
+    of the one before are written: for handlers without a state of their own.
+    """
 
     def __init__(
         self,
@@ -32,6 +44,7 @@ class Lanes:
         *,
         max_records: int,
         on_stale: OnStale | None,
+        ahead: bool = False,
     ) -> None:
         self._mailbox = mailbox
         self._settings = settings
@@ -39,22 +52,37 @@ class Lanes:
         self._on_batch = on_batch
         self._on_stale = on_stale
         self._max_records = max_records
-        self._streams: dict[str, str] = {}
-        self._added = asyncio.Event()
-        # One batch a pipeline at a time, whether freshly read or taken over.
-        self._turns: dict[str, asyncio.Lock] = {}
+        self._ahead = ahead
+        self._lanes: dict[str, Lane] = {}
+        self._by_stream: dict[bytes, tuple[Lane, str, str]] = {}
+        self._changed = asyncio.Event()
+        self._workers: set[asyncio.Task[None]] = set()
 
     async def add(self, pipeline: str) -> None:
         """Serve one more pipeline from now on."""
-        streams = [stream_key(self._mailbox.namespace, e.type_name(), pipeline) for e in self.events]
+        if pipeline in self._lanes:
+            return
+        streams = tuple(stream_key(self._mailbox.namespace, e.type_name(), pipeline) for e in self.events)
         await self._mailbox.open(streams)
-        self._turns.setdefault(pipeline, asyncio.Lock())
-        self._streams |= dict.fromkeys(streams, pipeline)
-        self._added.set()
+        lane = Lane(
+            pipeline,
+            streams,
+            self._mailbox,
+            self._on_batch,
+            on_stale=self._on_stale,
+            max_records=self._max_records,
+            ahead=self._ahead,
+            spawn=self._spawn,
+            on_room=self._changed.set,
+        )
+        self._lanes[pipeline] = lane
+        for event, stream in zip(self.events, streams, strict=True):
+            self._by_stream[stream.encode()] = (lane, stream, event.type_name())
+        self._changed.set()
 
     def streams(self) -> list[str]:
         """The streams read, as far as pipelines are known."""
-        return list(self._streams)
+        return [stream for lane in self._lanes.values() for stream in lane.streams]
 
     def start(self) -> list[asyncio.Task[None]]:
         """The loops, as tasks."""
@@ -63,90 +91,86 @@ class Lanes:
             asyncio.create_task(self._reclaim(), name="lanes-reclaim"),
         ]
 
+    async def stop(self) -> None:
+        """Once nothing is read any more: let what is held be handled, for a while, then leave it pending."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + _DRAIN_SECONDS
+        while self._workers and loop.time() < until:
+            await asyncio.wait(self._workers, timeout=until - loop.time())
+        await end(self._workers)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
+        task = asyncio.create_task(work)
+        self._workers.add(task)
+        task.add_done_callback(self._workers.discard)
+        return task
+
     async def _read(self) -> None:
         while True:
-            if not self._streams:
-                self._added.clear()
-                await self._added.wait()
+            self._changed.clear()
+            lanes = [lane for lane in self._lanes.values() if not lane.full and not lane.closed]
+            crowded = any(lane.full for lane in self._lanes.values())
+            if not lanes:
+                await self._change(_BLOCK_SECONDS)
+                continue
             try:
-                reply: Any = await self._mailbox.redis.xreadgroup(
-                    self._mailbox.group,
-                    self._mailbox.consumer,
-                    dict.fromkeys(self._streams, ">"),
-                    count=self._max_records,
-                    # Short, so that a pipeline declared meanwhile is not kept waiting.
-                    block=int(min(self._settings.block_seconds, 0.5) * 1000),
-                )
+                found = await self._fetch(lanes, 0.0 if crowded else min(self._settings.block_seconds, _BLOCK_SECONDS))
             except ResponseError as error:
                 if "NOGROUP" not in str(error):
                     raise
                 log.error("consumer group has vanished; making it again", why=str(error))
-                await self._mailbox.open(self._streams)
-                continue
+                await self._mailbox.open(self.streams())
             except RedisError as error:
                 log.warning("cannot read", why=str(error))
                 await asyncio.sleep(self._settings.block_seconds)
-                continue
-            batches: dict[str, list[Delivery]] = {}
-            for name, entries in reply.items() if isinstance(reply, dict) else reply or ():
-                stream = name.decode()
-                batch = batches.setdefault(self._streams[stream], [])
-                batch += [delivery_of(stream, entry, fields or {}) for entry, fields in entries]
-            await asyncio.gather(*(self._handle(pipeline, batch) for pipeline, batch in batches.items()))
-
-    async def _handle(self, pipeline: str, batch: list[Delivery]) -> None:
-        """Never raises: what could not be done stays pending."""
-        async with self._turns[pipeline]:
-            try:
-                async with self._mailbox.lease(batch):
-                    await self._work(pipeline, batch)
-            except LeaseLost as error:
-                log.warning("batch dropped: no longer ours", pipeline=pipeline, why=str(error))
-            except (Retryable, StaleState, RedisError) as error:
-                log.warning("batch left pending, will be retried", pipeline=pipeline, why=str(error))
-            except Exception:
-                log.error("batch failed, will be retried", exc_info=True, pipeline=pipeline)
-
-    async def _work(self, pipeline: str, batch: list[Delivery]) -> None:
-        for _ in range(_STALE_ATTEMPTS):
-            completion = await self._on_batch(pipeline, batch)
-            try:
-                refused = await self._mailbox.complete(completion)
-            except StaleState:
-                refused = []
             else:
-                nothing_done = bool(refused) and bool(completion.writes or completion.guard or completion.dead)
-                if refused:
-                    log.warning("answers dropped: entries no longer ours", pipeline=pipeline, entries=len(refused))
-                if not nothing_done:
-                    return
-            # The state we computed on is not the state that is: forget it, drop what is no longer ours, repeat.
-            if self._on_stale:
-                await self._on_stale(pipeline)
-            gone = {(d.stream, d.entry) for d in refused}
-            batch = [d for d in batch if (d.stream, d.entry) not in gone]
-            if not batch:
-                return
-        raise StaleState(f"{pipeline}: the state kept changing under {_STALE_ATTEMPTS} attempts")
+                if crowded and not found:
+                    await self._change(_GLANCE_SECONDS)
+
+    async def _change(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._changed.wait(), seconds)
+
+    async def _fetch(self, lanes: Sequence[Lane], block_seconds: float) -> bool:
+        """Put what has arrived into its lanes; whether there was anything."""
+        streams = [stream for lane in lanes for stream in lane.streams]
+        count = min(self._max_records, max(1, _READ_LIMIT // len(streams)))
+        block = ("BLOCK", int(block_seconds * 1000)) if block_seconds else ()
+        command = ("XREADGROUP", "GROUP", self._mailbox.group, self._mailbox.consumer, "COUNT", count, *block)
+        reply = await call(self._mailbox.redis, *command, "STREAMS", *streams, *[">"] * len(streams))
+        for name, entries in reply.items() if isinstance(reply, dict) else reply or ():
+            lane, stream, type_ = self._by_stream[name]
+            lane.put([Delivery(stream, type_, entry.decode(), _body(fields)) for entry, fields in entries])
+        return bool(reply)
 
     async def _reclaim(self) -> None:
         while True:
             await asyncio.sleep(self._settings.lease_seconds / 4)
-            for stream, pipeline in list(self._streams.items()):
+            for lane in list(self._lanes.values()):
                 try:
-                    taken = await self._mailbox.reclaim(stream, count=self._max_records)
+                    await self._keep(lane)
+                    for stream in () if lane.closed else lane.streams:
+                        await self._take_over(lane, stream)
                 except RedisError as error:
-                    log.warning("cannot look for abandoned entries", stream=stream, why=str(error))
-                    continue
-                if not taken:
-                    continue
-                telemetry.counter("tidemill.events.reclaimed").add(len(taken), {"type": taken[0].type})
-                tired = [d for d in taken if d.deliveries > self._settings.max_deliveries]
-                fresh = [d for d in taken if d.deliveries <= self._settings.max_deliveries]
-                if tired:
-                    await self._give_up(tired)
-                if fresh:
-                    await self._handle(pipeline, fresh)
+                    log.warning("cannot look for abandoned entries", pipeline=lane.pipeline, why=str(error))
+
+    async def _keep(self, lane: Lane) -> None:
+        """What waits is ours as much as what is being handled."""
+        if not lane.waiting:
+            return
+        lost = set(await self._mailbox.renew(lane.waiting))
+        if lost:
+            lane.waiting = [d for d in lane.waiting if d.entry not in lost]
+
+    async def _take_over(self, lane: Lane, stream: str) -> None:
+        taken = await self._mailbox.reclaim(stream, count=self._max_records)
+        if not taken:
+            return
+        telemetry.counter("tidemill.events.reclaimed").add(len(taken), {"type": taken[0].type})
+        tired = [d for d in taken if d.deliveries > self._settings.max_deliveries]
+        if tired:
+            await self._give_up(tired)
+        lane.put([d for d in taken if d.deliveries <= self._settings.max_deliveries])
 
     async def _give_up(self, tired: list[Delivery]) -> None:
         log.error("entries given up", pipeline=subject_of(tired[0].stream, self._mailbox.namespace), entries=len(tired))
@@ -155,3 +179,11 @@ class Lanes:
             await self._mailbox.complete(Completion(dead=dead))
         except RedisError as error:
             log.warning("cannot set entries aside", why=str(error))
+
+
+def _body(fields: list[bytes] | None) -> bytes:
+    """Our field's bytes; without it an empty body, which parses to nothing and is set aside."""
+    if fields and fields[0] == _FIELD:
+        return fields[1]
+    pairs = fields or []
+    return dict(zip(pairs[::2], pairs[1::2], strict=False)).get(_FIELD, b"")

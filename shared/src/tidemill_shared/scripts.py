@@ -8,6 +8,8 @@ from typing import Any
 from redis.asyncio import Redis
 from redis.exceptions import NoScriptError
 
+from tidemill_shared.raw import call
+
 RELEASE = """if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0"""
 EXTEND = """if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('PEXPIRE', KEYS[1], ARGV[2]) end return 0"""
 
@@ -31,7 +33,7 @@ class Script:
     async def __call__(self, redis: Redis, keys: Sequence[str], args: Sequence[Any]) -> Any:
         """Run it atomically."""
         try:
-            return await redis.evalsha(self._sha, len(keys), *keys, *args)
+            return await call(redis, "EVALSHA", self._sha, len(keys), *keys, *args)
         except NoScriptError:
             await self.load(redis)
-            return await redis.evalsha(self._sha, len(keys), *keys, *args)
+            return await call(redis, "EVALSHA", self._sha, len(keys), *keys, *args)

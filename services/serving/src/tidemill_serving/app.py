@@ -19,7 +19,7 @@ def build(settings: ServingSettings) -> Service:
     answering = Answering(models, settings.namespace, settings.delivery.once_seconds)
     service.bus.consume(models.on_model_promoted)
     service.bus.tail(ModelPromoted, models.follow)
-    service.bus.lanes([PredictionRequested], answering.on_batch, max_records=settings.serving.max_batch)
+    service.bus.lanes([PredictionRequested], answering.on_batch, max_records=settings.serving.max_batch, ahead=True)
     service.mount(Protocol(models, service.bus, service.pipelines, settings.serving).routes(), "predict")
     service.on_start(models.load_champions)
     service.task(models.watch)

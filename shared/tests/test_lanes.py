@@ -1,0 +1,196 @@
+"""What one pipeline does costs the others nothing; what arrives while a batch is handled is the next batch."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+from tidemill_contracts.envelope import FIELD
+from tidemill_contracts.events import PredictionRequested
+from tidemill_contracts.streams import stream_key
+from tidemill_shared.bus import Bus
+from tidemill_shared.delivery import Completion, Delivery
+from tidemill_shared.errors import Retryable
+from tidemill_shared.lane import OnBatch
+from tidemill_shared.settings import DeliverySettings
+from tidemill_shared.testing.platform import Platform
+
+TYPE = PredictionRequested.type_name()
+
+
+async def ask(platform: Platform, pipeline: str, *names: str) -> None:
+    pipe = platform.redis.pipeline(transaction=False)
+    for name in names:
+        pipe.xadd(stream_key(platform.namespace, TYPE, pipeline), {FIELD: name})
+    await pipe.execute()
+
+
+async def answers(platform: Platform, pipeline: str) -> list[str]:
+    entries = await platform.redis.xrange(stream_key(platform.namespace, "answers", pipeline))
+    return [fields[FIELD.encode()].decode() for _, fields in entries]
+
+
+def answered(platform: Platform, pipeline: str, batch: list[Delivery]) -> Completion:
+    out = stream_key(platform.namespace, "answers", pipeline)
+    return Completion(outputs=[(d, [(out, d.body)]) for d in batch])
+
+
+async def until(condition, seconds: float = 15.0) -> None:
+    async with asyncio.timeout(seconds):
+        while not await condition():
+            await asyncio.sleep(0.01)
+
+
+@contextlib.asynccontextmanager
+async def lanes(
+    platform: Platform, on_batch: OnBatch, *pipelines: str, max_records: int = 8, ahead: bool = False
+) -> AsyncIterator[Bus]:
+    delivery = DeliverySettings(lease_seconds=0.4, block_seconds=0.2, max_deliveries=100)
+    bus = Bus("lanes", platform._redis, namespace=platform.namespace, delivery=delivery)
+    bus.lanes([PredictionRequested], on_batch, max_records=max_records, ahead=ahead)
+    await bus.connect()
+    assert bus.lane
+    for pipeline in pipelines:
+        await bus.lane.add(pipeline)
+    await bus.start()
+    try:
+        yield bus
+        assert bus.failed() is None
+    finally:
+        await bus.stop()
+
+
+async def test_a_pipeline_whose_model_hangs_holds_up_no_other(platform: Platform) -> None:
+    release, taken = asyncio.Event(), 0
+
+    async def on_batch(pipeline: str, batch: list[Delivery]) -> Completion:
+        nonlocal taken
+        if pipeline == "slow":
+            taken += len(batch)
+            await release.wait()
+        return answered(platform, pipeline, batch)
+
+    names = [f"r{i}" for i in range(100)]
+    async with lanes(platform, on_batch, "slow", "quick"):
+        await ask(platform, "slow", *names)
+        await until(lambda: _true(taken))
+        for name in names:  # one by one, behind a lane that is full
+            await ask(platform, "quick", name)
+        await until(lambda: _all(platform, "quick", 100))
+        assert await answers(platform, "slow") == []
+        assert taken <= 8
+        pending = await platform.redis.xpending(stream_key(platform.namespace, TYPE, "slow"), "lanes")
+        assert pending["pending"] <= 3 * 8  # the rest stays in its stream, where another replica may take it
+        release.set()
+        await until(lambda: _all(platform, "slow", 100))
+    assert await answers(platform, "slow") == await answers(platform, "quick") == names
+
+
+async def test_a_pipeline_that_always_fails_is_left_alone_for_a_while(platform: Platform) -> None:
+    calls, broken = 0, True
+
+    async def on_batch(pipeline: str, batch: list[Delivery]) -> Completion:
+        nonlocal calls
+        if pipeline == "bad":
+            calls += 1
+            if broken:
+                raise Retryable("its model is away")
+        return answered(platform, pipeline, batch)
+
+    async with lanes(platform, on_batch, "bad", "good", max_records=1):
+        await ask(platform, "bad", *[f"b{i}" for i in range(50)])
+        for i in range(50):
+            await ask(platform, "good", f"g{i}")
+        await until(lambda: _all(platform, "good", 50))
+        await until(lambda: _true(calls >= 3))
+        assert calls < 10
+        pending = await platform.redis.xpending(stream_key(platform.namespace, TYPE, "bad"), "lanes")
+        assert pending["pending"] < 15  # not all 50 were taken only to fail
+        broken = False
+        await until(lambda: _all(platform, "bad", 50), 30)
+    assert sorted(await answers(platform, "bad")) == sorted(f"b{i}" for i in range(50))
+
+
+async def test_what_arrives_meanwhile_is_the_next_batch_and_answers_keep_the_order(platform: Platform) -> None:
+    for ahead in (False, True):
+        pipeline = f"ahead-{ahead}".lower()
+        release, batches = asyncio.Event(), list[int]()
+
+        async def on_batch(
+            name: str, batch: list[Delivery], release: asyncio.Event = release, batches: list[int] = batches
+        ) -> Completion:
+            batches.append(len(batch))
+            await release.wait()
+            return answered(platform, name, batch)
+
+        async with lanes(platform, on_batch, pipeline, max_records=64, ahead=ahead) as bus:
+            await ask(platform, pipeline, "r0")
+            await until(lambda batches=batches: _true(batches))
+            for i in range(1, 40):
+                await ask(platform, pipeline, f"r{i}")
+            stream = stream_key(platform.namespace, TYPE, pipeline)
+            # Read before the first batch is done, and kept for one batch rather than for many.
+            await until(lambda stream=stream: _pending(platform, stream, 40))
+            assert batches == [1]
+            release.set()
+            await until(lambda pipeline=pipeline: _all(platform, pipeline, 40))
+            assert bus.failed() is None
+        assert batches == [1, 39]
+        assert await answers(platform, pipeline) == [f"r{i}" for i in range(40)]
+
+
+async def test_what_waits_longer_than_its_lease_is_not_handled_twice(platform: Platform) -> None:
+    release, seen = asyncio.Event(), list[str]()
+
+    async def on_batch(pipeline: str, batch: list[Delivery]) -> Completion:
+        seen.extend(d.body.decode() for d in batch)
+        await release.wait()
+        return answered(platform, pipeline, batch)
+
+    names = [f"r{i}" for i in range(8)]
+    stream = stream_key(platform.namespace, TYPE, "p")
+    async with lanes(platform, on_batch, "p"), lanes_of_another(platform) as other:
+        await ask(platform, "p", names[0])
+        await until(lambda: _true(seen))
+        await ask(platform, "p", *names[1:])
+        await until(lambda: _pending(platform, stream, 8))
+        started = asyncio.get_running_loop().time()
+        await until(lambda: _true(asyncio.get_running_loop().time() - started > 1.5))  # several leases
+        release.set()
+        await until(lambda: _all(platform, "p", 8))
+        assert other == []
+    assert seen == names
+
+
+@contextlib.asynccontextmanager
+async def lanes_of_another(platform: Platform) -> AsyncIterator[list[str]]:
+    """A replica that only takes over what looks abandoned."""
+    taken: list[str] = []
+    bus = Bus("lanes", platform._redis, namespace=platform.namespace, instance="2")
+    bus.mailbox.lease_seconds = 0.4
+    stream = stream_key(platform.namespace, TYPE, "p")
+
+    async def watch() -> None:
+        while True:
+            taken.extend(d.body.decode() for d in await bus.mailbox.reclaim(stream, 100))
+            await asyncio.sleep(0.05)
+
+    await bus.mailbox.open([stream])
+    task = asyncio.create_task(watch())
+    try:
+        yield taken
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await bus.redis.aclose()
+
+
+async def _all(platform: Platform, pipeline: str, count: int) -> bool:
+    return len(await answers(platform, pipeline)) >= count
+
+
+async def _pending(platform: Platform, stream: str, count: int) -> bool:
+    return (await platform.redis.xpending(stream, "lanes"))["pending"] == count
+
+
+async def _true(value: object) -> bool:
+    return bool(value)
