@@ -11,7 +11,7 @@ BENCHMARKS := $(filter-out %/bare_script.py,$(wildcard tests/benchmarks/*.py))
 MANIFESTS := requirements.lock pyproject.toml contracts/pyproject.toml shared/pyproject.toml $(wildcard services/*/pyproject.toml)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format contracts lock up down bench clean
+.PHONY: help setup demo test check format contracts lock up down chaos bench clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,6 +51,9 @@ up: $(STAMP) ## Start the embedded stack (ARGS for `tidemill up`)
 
 down: $(STAMP) ## Stop the embedded stack; what it stored stays
 	@$(BIN)/tidemill down $(ARGS)
+
+chaos: $(STAMP) ## Break everything while it works, and check that nothing was lost (an hour; ARGS=--short)
+	@$(BIN)/python tests/chaos/run.py $(ARGS)
 
 bench: $(STAMP) ## Run the benchmarks under tests/benchmarks, one after the other
 	@set -e; for file in $(BENCHMARKS); do echo "== $$file"; $(BIN)/python "$$file" $(ARGS); done

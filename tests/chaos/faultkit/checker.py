@@ -1,0 +1,267 @@
+"""One checker over what a run left behind: the row of figures, and the invariants that can be read from evidence.
+
+Pure functions of ``Evidence``; each invariant returns a sentence for every violation it finds.
+"""
+
+import json
+import statistics
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from typing import Any
+
+from faultkit.evidence import Evidence
+from tidemill_contracts.events import (
+    DataArrived,
+    ModelRejected,
+    ModelTrained,
+    TrainingFailed,
+    TrainingGranted,
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """What a scenario ended with."""
+
+    scenario: str
+    seed: int
+    sent: int
+    answered: int
+    lost: int
+    duplicated_raw: int
+    doubled: int
+    """Requests with more than one answer after de-duplication by event id."""
+    conflicting: int
+    """Answers that bear one id and differ."""
+    dead_lettered: int
+    faults: int
+    recovery_median: float | None
+    recovery_max: float | None
+    """Seconds from a fault to the next answer."""
+    seconds: float
+    broken: tuple[str, ...]
+    """Violations of invariants, each with its number."""
+
+    @property
+    def passed(self) -> bool:
+        """Nothing lost, doubled or conflicting, no invariant broken."""
+        return not (self.lost or self.doubled or self.conflicting or self.broken)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self) | {"passed": self.passed}
+
+
+def check(scenario: str, seed: int, seconds: float, evidence: Evidence) -> Row:
+    """The row of a scenario."""
+    by_request: dict[str, set[str]] = defaultdict(set)
+    by_id: dict[str, set[bytes]] = defaultdict(set)
+    for answer in evidence.answers:
+        by_request[answer.prediction_id].add(answer.id)
+        by_id[answer.id].add(answer.body)
+    answered = {i for i in evidence.sent if by_request.get(i)}
+    waits = recoveries(evidence)
+    return Row(
+        scenario=scenario,
+        seed=seed,
+        sent=len(evidence.sent),
+        answered=len(answered),
+        lost=len(evidence.sent) - len(answered),
+        duplicated_raw=len(evidence.answers) - len(by_id),
+        doubled=sum(1 for found in by_request.values() if len(found) > 1),
+        conflicting=sum(1 for found in by_id.values() if len(found) > 1),
+        dead_lettered=sum(evidence.dead.values()),
+        faults=len(evidence.faults_at),
+        recovery_median=round(statistics.median(waits), 2) if waits else None,
+        recovery_max=round(max(waits), 2) if waits else None,
+        seconds=round(seconds, 1),
+        broken=tuple(f"{name}: {what}" for name, rule in INVARIANTS.items() for what in rule(evidence)),
+    )
+
+
+def recoveries(evidence: Evidence) -> list[float]:
+    """Seconds from each fault to the first answer after it; faults after the last answer do not count."""
+    times = sorted(answer.at for answer in evidence.answers)
+    found, position = [], 0
+    for fault in sorted(evidence.faults_at):
+        while position < len(times) and times[position] < fault:
+            position += 1
+        if position < len(times):
+            found.append(times[position] - fault)
+    return found
+
+
+def _documents(evidence: Evidence, part: str, folder: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    for key, data in evidence.documents.items():
+        if key.startswith(folder) and part in key:
+            yield key, json.loads(data)
+
+
+def i1_every_accepted_event_has_one_outcome(evidence: Evidence) -> Iterator[str]:
+    """Every accepted new-data event ends in exactly one dataset version or one rejection."""
+    for key in evidence.documents:
+        if key.startswith("inbox/") and key.replace("inbox/", "outcomes/", 1) not in evidence.documents:
+            yield f"{key} has no outcome"
+    arrived = {e.id for e in evidence.events if isinstance(e, DataArrived)}
+    for id_ in arrived:
+        if f"outcomes/{id_}.json" not in evidence.documents:
+            yield f"data.arrived {id_} has no outcome"
+
+
+def i2_one_id_is_one_event(evidence: Evidence) -> Iterator[str]:
+    """An id is a function of content: two entries with one id carry the same payload."""
+    payloads: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for event in evidence.events:
+        if event.type != "training.progressed.v1":
+            body = event.data.model_dump(mode="json")
+            # Which replica it was, and how long it took, are facts about the run.
+            for volatile in ("seconds", "instance", "at", "deliveries"):
+                body.pop(volatile, None)
+            payloads[event.type, event.id].add(json.dumps(body, sort_keys=True))
+    for (kind, id_), found in payloads.items():
+        if len(found) > 1:
+            yield f"{kind} {id_} has {len(found)} different payloads"
+
+
+def i3_each_request_is_answered_once(evidence: Evidence) -> Iterator[str]:
+    """At least one result, exactly one after de-duplication by id; duplicates are byte-identical."""
+    by_request: dict[str, set[bytes]] = defaultdict(set)
+    for answer in evidence.answers:
+        by_request[answer.prediction_id].add(answer.body)
+    for id_ in evidence.sent:
+        if len(by_request.get(id_, ())) != 1:
+            yield f"request {id_} has {len(by_request.get(id_, ()))} different answers"
+
+
+def i4_only_validated_models_answer(evidence: Evidence) -> Iterator[str]:
+    """No model answers without a passed validation of that digest."""
+    passed = _passed(evidence)
+    for version in {a.model_version for a in evidence.answers if a.model_version}:
+        if version not in passed:
+            yield f"model {version} answered and has no passed validation"
+
+
+def i5_every_reference_can_be_read(evidence: Evidence) -> Iterator[str]:
+    """No event or manifest names an object that cannot be read with its stated digest."""
+    for event in evidence.events:
+        for key, digest in _references(event.data.model_dump(mode="json")):
+            # An accepted event may name a file that never existed: that is its sender's fault, and is refused.
+            if evidence.digests.get(key) != digest and not isinstance(event, DataArrived):
+                yield f"{event.type} {event.id} names {key} with another digest"
+    for where, data in evidence.documents.items():
+        for key, digest in _references(json.loads(data)):
+            if not where.startswith("inbox/") and evidence.digests.get(key) != digest:
+                yield f"{where} names {key} with another digest"
+
+
+def _references(value: Any) -> Iterator[tuple[str, str]]:
+    if isinstance(value, dict):
+        if {"key", "sha256", "size"} <= value.keys():
+            yield value["key"], value["sha256"]
+        for member in value.values():
+            yield from _references(member)
+    elif isinstance(value, list):
+        for member in value:
+            yield from _references(member)
+
+
+def i6_one_promotion_a_sequence_number(evidence: Evidence) -> Iterator[str]:
+    """One promotion per sequence number, without gaps, and only of validated models."""
+    passed = _passed(evidence)
+    numbers: dict[str, list[int]] = defaultdict(list)
+    for key, promotion in _documents(evidence, "/promotions/", "registry/"):
+        numbers[key.split("/")[1]].append(int(key.rpartition("/")[2].removesuffix(".json")))
+        if promotion["version"] not in passed:
+            yield f"{key} promotes {promotion['version']}, which has no passed validation"
+    for pipeline, found in numbers.items():
+        if sorted(found) != list(range(1, len(found) + 1)):
+            yield f"promotions of {pipeline} are {sorted(found)}"
+
+
+def i7_everything_is_resumed(evidence: Evidence) -> Iterator[str]:
+    """At the end nothing is pending: what crashes interrupted was resumed."""
+    for name, count in evidence.pending.items():
+        yield f"{name}: {count} pending"
+
+
+def i8_the_store_outlives_redis(evidence: Evidence) -> Iterator[str]:
+    """What was promoted, prepared, validated or accepted before Redis was lost is still there, byte by byte."""
+    for key, digest in evidence.before.items():
+        if evidence.digests.get(key) != digest:
+            yield f"{key} has changed or is gone"
+
+
+def i9_one_training_at_a_time(evidence: Evidence) -> Iterator[str]:
+    """At most one training per pipeline takes effect at a time: a grant follows the end of the one before."""
+    grants = [e for e in evidence.events if isinstance(e, TrainingGranted)]
+    ends: dict[str, float] = {}
+    for event in evidence.events:
+        if isinstance(event, ModelTrained | TrainingFailed):
+            run = event.data.run if isinstance(event, TrainingFailed) else event.causationid
+            if run:
+                at = evidence.published_at[event.id]
+                ends[run] = min(ends.get(run, at), at)
+    for pipeline in {g.pipeline for g in grants}:
+        mine = {g.id: evidence.published_at[g.id] for g in grants if g.pipeline == pipeline}
+        order = sorted(mine, key=lambda i: mine[i])
+        for earlier, later in pairwise(order):
+            if ends.get(earlier, float("inf")) > mine[later]:
+                yield f"{pipeline}: training {later} was granted while {earlier} ran"
+
+
+def i10_poison_is_found_in_the_dead_letters(evidence: Evidence) -> Iterator[str]:
+    """Each malformed event is in the dead letters, with its original bytes."""
+    missing = evidence.poison - evidence.dead
+    if missing:
+        yield f"{sum(missing.values())} of {sum(evidence.poison.values())} malformed events are not in the dead letters"
+
+
+def i11_nothing_unacknowledged_is_trimmed(evidence: Evidence) -> Iterator[str]:
+    """Every pending entry is still in its stream."""
+    if evidence.vanished:
+        yield f"{evidence.vanished} pending entries are no longer in their stream"
+
+
+def i12_the_gate_decides(evidence: Evidence) -> Iterator[str]:
+    """A rejected model never became champion."""
+    rejected = {(e.pipeline, e.data.version) for e in evidence.events if isinstance(e, ModelRejected)}
+    for key, promotion in _documents(evidence, "/promotions/", "registry/"):
+        version = (key.split("/")[1], promotion["version"])
+        if version in rejected and version[1] not in _promotable(evidence):
+            yield f"{key} promotes {version[1]}, which the gate rejected"
+
+
+def i13_no_secret_or_row_in_logs(evidence: Evidence) -> Iterator[str]:
+    """No secret or raw row in logs or control events."""
+    events = "\n".join(e.to_json().decode() for e in evidence.events)
+    for canary in evidence.canaries:
+        for where, text in (("logs", evidence.logs), ("events", events)):
+            if canary in text:
+                yield f"a canary ({canary[:4]}…) is in the {where}"
+
+
+def _passed(evidence: Evidence) -> set[str]:
+    return {report["version"] for _, report in _documents(evidence, "/validation-", "reports/") if report["passed"]}
+
+
+def _promotable(evidence: Evidence) -> set[str]:
+    return {report["version"] for _, report in _documents(evidence, "/validation-", "reports/") if report["promote"]}
+
+
+INVARIANTS: dict[str, Callable[[Evidence], Iterator[str]]] = {
+    "I1": i1_every_accepted_event_has_one_outcome,
+    "I2": i2_one_id_is_one_event,
+    "I3": i3_each_request_is_answered_once,
+    "I4": i4_only_validated_models_answer,
+    "I5": i5_every_reference_can_be_read,
+    "I6": i6_one_promotion_a_sequence_number,
+    "I7": i7_everything_is_resumed,
+    "I8": i8_the_store_outlives_redis,
+    "I9": i9_one_training_at_a_time,
+    "I10": i10_poison_is_found_in_the_dead_letters,
+    "I11": i11_nothing_unacknowledged_is_trimmed,
+    "I12": i12_the_gate_decides,
+    "I13": i13_no_secret_or_row_in_logs,
+}

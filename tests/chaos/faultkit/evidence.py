@@ -1,0 +1,109 @@
+"""What a run left behind: its requests, every entry of every stream, every object."""
+
+import hashlib
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+from tidemill_contracts.envelope import FIELD, Event
+from tidemill_contracts.registry import EVENTS, InvalidEvent, parse
+from tidemill_contracts.streams import dead_letter_key, stream_key
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An entry of a result stream. ``at`` is Redis's own time in seconds."""
+
+    at: float
+    id: str
+    prediction_id: str
+    model_version: str | None
+    body: bytes
+
+
+@dataclass
+class Evidence:
+    """Everything the checker looks at; nothing of it is what a service says of itself."""
+
+    sent: set[str] = field(default_factory=set)
+    """Ids of prediction requests whose publication was acknowledged."""
+    answers: list[Answer] = field(default_factory=list)
+    events: list[Event[Any]] = field(default_factory=list)
+    """Of the control plane, in the order of their streams."""
+    published_at: dict[str, float] = field(default_factory=dict)
+    """Redis's time of the first entry of each event id."""
+    dead: Counter[bytes] = field(default_factory=Counter)
+    """Bodies in the dead letters."""
+    dead_reasons: set[str] = field(default_factory=set)
+    pending: dict[str, int] = field(default_factory=dict)
+    """Entries that a group has not acknowledged, by ``stream group``."""
+    vanished: int = 0
+    """Pending entries that their stream no longer holds."""
+    digests: dict[str, str] = field(default_factory=dict)
+    """SHA-256 of every object in the store."""
+    documents: dict[str, bytes] = field(default_factory=dict)
+    """The JSON objects among them."""
+    poison: Counter[bytes] = field(default_factory=Counter)
+    """Malformed bodies that were published on purpose."""
+    faults_at: list[float] = field(default_factory=list)
+    before: dict[str, str] = field(default_factory=dict)
+    """Objects that were there before a total loss of Redis."""
+    logs: str = ""
+    canaries: tuple[str, ...] = ()
+    """What must not be in a log or a control event."""
+
+
+async def collect(client: Any, pipeline: str, evidence: Evidence) -> Evidence:
+    """Read streams and store into ``evidence``."""
+    redis = client.bus.redis
+    for kind, cls in EVENTS.items():
+        stream = stream_key(client.namespace, kind, pipeline if cls.plane == "data" else None)
+        if kind in ("prediction.completed.v1", "prediction.failed.v1"):
+            evidence.answers += [_answer(entry, fields) async for entry, fields in _entries(redis, stream)]
+        elif cls.plane == "control":
+            async for entry, fields in _entries(redis, stream):
+                try:
+                    event = parse(fields.get(FIELD.encode(), b""))
+                except InvalidEvent:
+                    continue
+                evidence.events.append(event)
+                evidence.published_at.setdefault(event.id, _seconds(entry))
+        await _groups(redis, stream, evidence)
+    async for _, fields in _entries(redis, dead_letter_key(client.namespace)):
+        evidence.dead[fields[FIELD.encode()]] += 1
+        evidence.dead_reasons.add(fields.get(b"letter", b"").decode())
+    for key in await client.store.list(""):
+        data = await client.store.read(key) or b""
+        evidence.digests[key] = hashlib.sha256(data).hexdigest()
+        if key.endswith(".json"):
+            evidence.documents[key] = data
+    return evidence
+
+
+async def _entries(redis: Any, stream: str) -> Any:
+    last = "-"
+    while found := await redis.xrange(stream, min=last, count=5000):
+        for entry, fields in found:
+            yield entry, fields
+        last = f"({found[-1][0].decode()}"
+
+
+async def _groups(redis: Any, stream: str, evidence: Evidence) -> None:
+    if not await redis.exists(stream):
+        return
+    for group in await redis.xinfo_groups(stream):
+        name = group["name"].decode()
+        if group["pending"]:
+            evidence.pending[f"{stream} {name}"] = group["pending"]
+            for entry in await redis.xpending_range(stream, name, "-", "+", 1000):
+                evidence.vanished += not await redis.xrange(stream, entry["message_id"], entry["message_id"])
+
+
+def _seconds(entry: bytes) -> float:
+    return int(entry.split(b"-")[0]) / 1000
+
+
+def _answer(entry: bytes, fields: dict[bytes, bytes]) -> Answer:
+    body = fields[FIELD.encode()]
+    event = parse(body)
+    return Answer(_seconds(entry), event.id, event.data.prediction_id, event.data.model_version, body)

@@ -1,0 +1,146 @@
+"""Mutation checks: break a safety line in a copy of the source, and see the tests fail.
+
+A guarantee whose removal no test notices is not guarded. Each mutant names the file, the line as it is, the line as it
+becomes, and the tests that must fail then.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[3]
+_SHARED = "shared/src/tidemill_shared"
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One safety line, broken."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    tests: str
+
+
+MUTANTS = (
+    Mutant(
+        "no owner check in the completion step",
+        f"{_SHARED}/complete.lua",
+        "#redis.call('XPENDING', KEYS[entry.stream], group, entry.id, entry.id, 1, consumer) > 0",
+        "true",
+        "shared/tests/test_bus.py::test_a_zombie_cannot_complete_what_was_taken_over",
+    ),
+    Mutant(
+        "acknowledged before the outputs are written",
+        f"{_SHARED}/bus.py",
+        "                outputs = await self._handle(sub, event, delivery)\n",
+        "                await self.redis.xack(delivery.stream, self.group, delivery.entry)\n"
+        "                outputs = await self._handle(sub, event, delivery)\n",
+        "shared/tests/test_bus.py",
+    ),
+    Mutant(
+        "groups created at $",
+        f"{_SHARED}/delivery.py",
+        'xgroup_create(stream, self.group, "0", mkstream=True)',
+        'xgroup_create(stream, self.group, "$", mkstream=True)',
+        "shared/tests/test_bus.py::test_an_event_published_before_the_first_start_is_handled_once",
+    ),
+    Mutant(
+        "streams cut by length",
+        f"{_SHARED}/trim.lua",
+        "'MINID', '~', bound, 'LIMIT', ARGV[2]",
+        "'MAXLEN', '1'",
+        "shared/tests/test_delivery_once.py",
+    ),
+    Mutant(
+        "trimming does not look at what is pending",
+        f"{_SHARED}/trim.lua",
+        "if group['pending'] > 0 then",
+        "if false then",
+        "shared/tests/test_delivery_once.py",
+    ),
+    Mutant(
+        "the last answer wins",
+        f"{_SHARED}/complete.lua",
+        "if answered[entry.once] then entry.outputs = {} end",
+        "",
+        "shared/tests/test_delivery_once.py",
+    ),
+    Mutant(
+        "digests are not checked",
+        f"{_SHARED}/store.py",
+        "if len(data) != ref.size or hashlib.sha256(data).hexdigest() != ref.sha256:",
+        "if False:",
+        "shared/tests",
+    ),
+    Mutant(
+        "state changes without its guard",
+        f"{_SHARED}/complete.lua",
+        "if value ~= ARGV[5] then return redis.status_reply('STALE') end",
+        "",
+        "shared/tests/test_bus.py::test_state_and_acknowledgement_change_together_or_not_at_all",
+    ),
+    Mutant(
+        "a stale heartbeat steals the entry back",
+        f"{_SHARED}/renew.lua",
+        "#redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[i], ARGV[i], 1, ARGV[2]) > 0",
+        "true",
+        "shared/tests",
+    ),
+    Mutant(
+        "nothing is taken over from the dead",
+        f"{_SHARED}/delivery.py",
+        "        for entry in pending:\n            deliveries",
+        "        for entry in ():\n            deliveries",
+        "shared/tests/test_bus.py::test_what_a_dead_consumer_left_is_taken_over",
+    ),
+    Mutant(
+        "an entry that always fails is tried for ever",
+        f"{_SHARED}/bus.py",
+        "if delivery.deliveries > self.delivery.max_deliveries:",
+        "if False:",
+        "shared/tests/test_bus.py::test_an_entry_that_always_fails_ends_in_the_dead_letters",
+    ),
+    Mutant(
+        "signatures are not checked",
+        f"{_SHARED}/signing.py",
+        "            self._key.verify(signature, _pae(payload))",
+        "            pass",
+        "shared/tests",
+    ),
+)
+
+
+def caught(mutant: Mutant) -> bool:
+    """Whether the tests fail on the mutant, and because of it: they pass on the source as it is."""
+    with tempfile.TemporaryDirectory(prefix="tidemill-mutant-") as folder:
+        copy = Path(folder) / "src"
+        shutil.copytree(ROOT / "shared" / "src", copy, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+        target = copy / Path(mutant.file).relative_to("shared/src")
+        source = target.read_text()
+        if source.count(mutant.old) != 1:
+            raise LookupError(f"{mutant.name}: the line to break is not in {mutant.file} exactly once")
+        target.write_text(source.replace(mutant.old, mutant.new))
+        done = subprocess.run(
+            [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", mutant.tests],
+            cwd=ROOT,
+            env=os.environ | {"PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return done.returncode == 1
+
+
+def run_all(say: Callable[[str], None]) -> Iterator[bool]:
+    """Each mutant in turn."""
+    for mutant in MUTANTS:
+        found = caught(mutant)
+        say(f"mutant {'caught' if found else 'LIVED '}  {mutant.name}")
+        yield found

@@ -1,0 +1,98 @@
+"""A small TCP proxy that misbehaves on purpose."""
+
+import asyncio
+import contextlib
+import random
+from dataclasses import dataclass
+
+_CHUNK = 65_536
+
+
+@dataclass
+class Faults:
+    """What goes wrong from now on; the default is nothing."""
+
+    refuse: bool = False
+    """New connections are reset, present ones are cut."""
+    blackhole: bool = False
+    """Bytes are taken and go nowhere."""
+    delay_seconds: float = 0.0
+    drop_reply: float = 0.0
+    """Share of replies that are thrown away, with the connection, after the request has been carried out."""
+    cut_after: int | None = None
+    """A connection ends after so many bytes from the server."""
+    bytes_per_second: float | None = None
+
+
+class Proxy:
+    """Forwards a loopback port of its own to another one."""
+
+    def __init__(self, target: int, seed: int = 0) -> None:
+        self.target = target
+        self.port = 0
+        self.faults = Faults()
+        self.dropped = 0
+        self._random = random.Random(seed)
+        self._server: asyncio.Server | None = None
+        self._open: set[asyncio.StreamWriter] = set()
+
+    async def start(self) -> None:
+        """Listen."""
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def stop(self) -> None:
+        """Cut everything."""
+        if self._server:
+            self._server.close()
+        self.cut()
+
+    def cut(self) -> None:
+        """Reset every present connection."""
+        for writer in list(self._open):
+            writer.transport.abort()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self.faults.refuse:
+            writer.transport.abort()
+            return
+        try:
+            server_reader, server_writer = await asyncio.open_connection("127.0.0.1", self.target)
+        except OSError:
+            writer.transport.abort()
+            return
+        both = {writer, server_writer}
+        self._open |= both
+        try:
+            await asyncio.gather(self._pump(reader, server_writer), self._pump(server_reader, writer, replies=True))
+        except (OSError, asyncio.CancelledError):
+            pass
+        finally:
+            self._open -= both
+            for end in both:
+                with contextlib.suppress(OSError, RuntimeError):
+                    end.transport.abort()
+
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, replies: bool = False) -> None:
+        sent = 0
+        while data := await reader.read(_CHUNK):
+            faults = self.faults
+            if faults.refuse:
+                raise ConnectionResetError
+            while self.faults.blackhole:
+                await asyncio.sleep(0.02)
+            if faults.delay_seconds:
+                await asyncio.sleep(faults.delay_seconds)
+            if faults.bytes_per_second:
+                await asyncio.sleep(len(data) / faults.bytes_per_second)
+            if replies and self._random.random() < faults.drop_reply:
+                self.dropped += 1
+                raise ConnectionResetError
+            if replies and faults.cut_after is not None and sent + len(data) > faults.cut_after:
+                writer.write(data[: faults.cut_after - sent])
+                await writer.drain()
+                raise ConnectionResetError
+            sent += len(data)
+            writer.write(data)
+            await writer.drain()
+        raise ConnectionResetError  # one side has ended: so does the other

@@ -1,0 +1,189 @@
+"""The checker finds what is planted: each figure and each invariant, on evidence made by hand."""
+
+import json
+from collections import Counter
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import pytest
+from faultkit.checker import INVARIANTS, check
+from faultkit.evidence import Answer, Evidence
+
+from tidemill_contracts.artifacts import ArtifactRef
+from tidemill_contracts.dataset import ArrivedData, Reason
+from tidemill_contracts.envelope import Event
+from tidemill_contracts.events import DataArrived, ModelRejected, ModelTrained, RollbackRequested, TrainingGranted
+from tidemill_contracts.model import GrantedTraining, RowSelection, TrainedModel
+from tidemill_contracts.promotion import RejectedModel, RequestedRollback
+
+V1, V2 = "1" * 12, "2" * 12
+REF = ArtifactRef(key="packages/p/manifest.json", sha256="a" * 64, size=1)
+
+
+def answer(request: str, body: bytes = b"x", version: str = V1, id_: str | None = None, at: float = 1.0) -> Answer:
+    return Answer(at, id_ or f"answer-{request}", request, version, body)
+
+
+def document(**fields: object) -> bytes:
+    return json.dumps(fields).encode()
+
+
+def sound() -> Evidence:
+    """Two requests, answered by a model that was validated and promoted."""
+    documents = {
+        "inbox/e.json": b"{}",
+        "outcomes/e.json": b"{}",
+        f"reports/p/{V1}/validation-x.json": document(version=V1, passed=True, promote=True),
+        "registry/p/promotions/00000001.json": document(version=V1),
+    }
+    return Evidence(
+        sent={"r1", "r2"},
+        answers=[answer("r1"), answer("r2")],
+        documents=documents,
+        digests={REF.key: REF.sha256},
+        logs="all is well",
+        canaries=("s3cret",),
+    )
+
+
+def event(evidence: Evidence, found: Event, at: float = 0.0) -> None:  # type: ignore[type-arg]
+    evidence.events.append(found)
+    evidence.published_at[found.id] = at
+
+
+def trained(run: str, version: str = V1) -> ModelTrained:
+    model = TrainedModel(
+        pipeline="p", version=version, manifest=REF, dataset_version=V1, family="linear", metrics={},
+        rows={"train": 1}, trigger="drift", seconds=1.0,
+    )  # fmt: skip
+    return ModelTrained.root(model, subject=f"p/{version}", source="urn:x").model_copy(update={"causationid": run})
+
+
+def granted(id_: str) -> TrainingGranted:
+    grant = GrantedTraining(
+        trigger="drift", reason="", rows=RowSelection(), dataset=REF, dataset_version=V1, spec=REF, causes=("c",)
+    )
+    return TrainingGranted.root(grant, subject="p", source="urn:x", id=id_)
+
+
+def rejected(version: str) -> ModelRejected:
+    model = RejectedModel(
+        pipeline="p", version=version, manifest=REF, report=REF, reasons=(Reason(code="worse", message="w"),)
+    )
+    return ModelRejected.root(model, subject=f"p/{version}", source="urn:x")
+
+
+def rollback(id_: str, reason: str) -> RollbackRequested:
+    return RollbackRequested.root(
+        RequestedRollback(by="me", reason=reason), subject="p", source="urn:x", id=id_, time=datetime.now(UTC)
+    )
+
+
+def test_sound_evidence_passes() -> None:
+    row = check("hand-made", 0, 1.0, sound())
+    assert row.passed, row.broken
+    assert (row.sent, row.answered, row.lost, row.duplicated_raw) == (2, 2, 0, 0)
+
+
+def test_the_figures() -> None:
+    evidence = sound()
+    evidence.sent.add("r3")  # lost
+    evidence.answers += [answer("r1"), answer("r2", id_="another"), answer("r1", body=b"y", at=5.0)]
+    evidence.faults_at = [2.0, 9.0]
+    row = check("hand-made", 0, 1.0, evidence)
+    assert (row.lost, row.duplicated_raw, row.doubled, row.conflicting) == (1, 2, 1, 1)
+    assert (row.recovery_median, row.recovery_max) == (3.0, 3.0)
+    assert not row.passed
+
+
+def plant_i1(e: Evidence) -> None:
+    del e.documents["outcomes/e.json"]
+
+
+def plant_i1_without_an_inbox(e: Evidence) -> None:
+    event(e, DataArrived.root(ArrivedData(uri="s3://b/raw/p/x", sha256="0" * 64, size=1), subject="p", source="urn:x"))
+
+
+def plant_i2(e: Evidence) -> None:
+    event(e, rollback("same", "one"))
+    event(e, rollback("same", "other"))
+
+
+def plant_i3(e: Evidence) -> None:
+    e.answers.append(answer("r1", body=b"another"))
+
+
+def plant_i4(e: Evidence) -> None:
+    e.answers.append(answer("r9", version=V2))
+
+
+def plant_i5(e: Evidence) -> None:
+    e.digests[REF.key] = "b" * 64
+    event(e, rejected(V2))
+
+
+def plant_i5_in_a_manifest(e: Evidence) -> None:
+    e.documents["models/p/manifest.json"] = document(file={"key": "gone", "sha256": "0" * 64, "size": 1})
+
+
+def plant_i6(e: Evidence) -> None:
+    e.documents["registry/p/promotions/00000003.json"] = document(version=V1)
+
+
+def plant_i6_unvalidated(e: Evidence) -> None:
+    e.documents["registry/p/promotions/00000002.json"] = document(version=V2)
+
+
+def plant_i7(e: Evidence) -> None:
+    e.pending["stream group"] = 1
+
+
+def plant_i8(e: Evidence) -> None:
+    e.before["registry/p/promotions/00000001.json"] = "0" * 64
+
+
+def plant_i9(e: Evidence) -> None:
+    event(e, granted("one"), 1.0)
+    event(e, granted("two"), 2.0)
+    event(e, trained("one"), 3.0)
+
+
+def plant_i10(e: Evidence) -> None:
+    e.poison = Counter({b"bad": 2})
+    e.dead = Counter({b"bad": 1})
+
+
+def plant_i11(e: Evidence) -> None:
+    e.vanished = 1
+
+
+def plant_i12(e: Evidence) -> None:
+    e.documents[f"reports/p/{V2}/validation-y.json"] = document(version=V2, passed=True, promote=False)
+    e.documents["registry/p/promotions/00000002.json"] = document(version=V2)
+    event(e, rejected(V2))
+
+
+def plant_i13(e: Evidence) -> None:
+    e.logs = "the password is s3cret"
+
+
+@pytest.mark.parametrize("plant", [f for n, f in sorted(globals().items()) if n.startswith("plant_")])
+def test_a_planted_violation_is_found(plant: Callable[[Evidence], None]) -> None:
+    evidence = sound()
+    plant(evidence)
+    name = plant.__name__.split("_")[1].upper()
+    broken = {violation.split(":")[0] for violation in check("hand-made", 0, 1.0, evidence).broken}
+    assert name in broken
+
+
+def test_every_invariant_is_planted() -> None:
+    planted = {n.split("_")[1].upper() for n in globals() if n.startswith("plant_")}
+    assert planted == INVARIANTS.keys()
+
+
+def test_one_training_after_another_is_sound() -> None:
+    evidence = sound()
+    event(evidence, granted("one"), 1.0)
+    event(evidence, trained("one"), 2.0)
+    event(evidence, granted("two"), 3.0)
+    assert not list(INVARIANTS["I9"](evidence))
