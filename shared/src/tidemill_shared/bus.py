@@ -25,7 +25,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from tidemill_contracts.envelope import FIELD, Event
 from tidemill_contracts.registry import InvalidEvent, parse_as
 from tidemill_contracts.streams import state_key, stream_key
-from tidemill_shared import lock, telemetry
+from tidemill_shared import history, lock, telemetry
 from tidemill_shared.delivery import Completion, Delivery, Mailbox, Output, delivery_of
 from tidemill_shared.errors import LeaseLost, Poison, Retryable, StaleState
 from tidemill_shared.lane import OnBatch, OnStale
@@ -246,6 +246,7 @@ class Bus:
         started = time.perf_counter()
         outcome = "completed"
         try:
+            history.record("read", [delivery])
             event = parse_as(sub.event, delivery.body)
             with telemetry.consuming(event):
                 outputs = await self._handle(sub, event, delivery)

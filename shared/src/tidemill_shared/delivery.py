@@ -15,6 +15,7 @@ from tidemill_contracts.envelope import FIELD, Event, content_id
 from tidemill_contracts.events import EventDeadLettered
 from tidemill_contracts.registry import InvalidEvent, parse
 from tidemill_contracts.streams import dead_letter_key
+from tidemill_shared import history
 from tidemill_shared.errors import LeaseLost, StaleState
 from tidemill_shared.log import logger
 from tidemill_shared.scripts import Script
@@ -129,13 +130,19 @@ class Mailbox:
         mode = "all" if stateful or completion.dead else "each"
         window = int(once.window_seconds * 1000) if once else 0
         head = (self.group, self.consumer, mode, guard, expected, *marks, window, len(done))
+        entries = [delivery for delivery, _ in done]
+        history.record("completing", entries)
         reply = await _COMPLETE(self.redis, list(keys), [*head, *args])
         if reply == b"STALE":
             raise StaleState(completion.guard[0] if completion.guard else "")
         if not reply:
+            history.record("complete", entries)
             return []
         refused = {item.decode() for item in reply}
-        return [d for d, _ in done if f"{keys[d.stream]}/{d.entry}" in refused]
+        lost = [d for d in entries if f"{keys[d.stream]}/{d.entry}" in refused]
+        if mode == "each":
+            history.record("complete", [d for d in entries if d not in lost])
+        return lost
 
     def _burials(self, dead: Sequence[tuple[Delivery, str, str]]) -> list[tuple[str | bytes | int | float, ...]]:
         writes: list[tuple[str | bytes | int | float, ...]] = []

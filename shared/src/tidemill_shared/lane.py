@@ -6,6 +6,7 @@ from typing import Any
 
 from redis.exceptions import RedisError
 
+from tidemill_shared import history
 from tidemill_shared.delivery import Completion, Delivery, Mailbox
 from tidemill_shared.errors import LeaseLost, Retryable, StaleState
 from tidemill_shared.log import logger
@@ -89,6 +90,7 @@ class Lane:
     ) -> None:
         """Never raises: what could not be done stays pending."""
         try:
+            history.record("read", batch)
             async with self._mailbox.lease(batch):
                 await self._work(batch, computed, before)
         except LeaseLost as error:

@@ -12,8 +12,8 @@ from redis.exceptions import RedisError
 from starlette.routing import BaseRoute
 
 from tidemill_contracts.events import PipelineDeclared
+from tidemill_shared import history, telemetry
 from tidemill_shared import log as logs
-from tidemill_shared import telemetry
 from tidemill_shared.access import Scope
 from tidemill_shared.bus import Bus
 from tidemill_shared.errors import ConfigurationError, StoreUnavailable
@@ -185,6 +185,7 @@ def run(build: Callable[[SettingsT], Service], settings_type: type[SettingsT]) -
         sys.exit(2)
     logs.configure(service.name, settings.log_level)
     telemetry.configure(service.name, settings.instance)
+    history.configure(service.bus.consumer, settings.history)
     try:
         code = asyncio.run(_main(service))
     except (StoreUnavailable, RedisError, ConfigurationError) as error:

@@ -136,6 +136,17 @@ class KeySettings(Group):
     """PEM; validation needs it. Without it, whoever may write to their streams may approve and roll back."""
 
 
+class HistorySettings(Group):
+    """A record for fault injection; both off in production."""
+
+    file: Path | None = None
+    """A JSON line is appended for each step of each event: its id, the step, the time."""
+    kill_at: str | None = Field(
+        default=None, pattern=r"^(read|artifact|manifest|pointer|completing|complete)(:[0-9]+)?$"
+    )
+    """The process kills itself at this step (`step:n`: when it is reached the n-th time)."""
+
+
 class Settings(BaseSettings):
     """What every service is told. A service adds one group of its own."""
 
@@ -163,6 +174,8 @@ class Settings(BaseSettings):
     """Group ``TIDEMILL_DELIVERY__``."""
     keys: KeySettings = KeySettings()
     """Group ``TIDEMILL_KEYS__``."""
+    history: HistorySettings = HistorySettings()
+    """Group ``TIDEMILL_HISTORY__``."""
 
     @model_validator(mode="after")
     def _no_credentials_in_url(self) -> Self:

@@ -15,6 +15,7 @@ from minio.error import InvalidResponseError, MinioException, S3Error
 
 from tidemill_contracts.artifacts import ArtifactRef
 from tidemill_contracts.document import Document
+from tidemill_shared import history
 from tidemill_shared.errors import ChecksumMismatch, ObjectMissing, StoreUnavailable
 from tidemill_shared.settings import StoreSettings
 
@@ -101,12 +102,14 @@ class Store:
     async def put(self, key: str, data: bytes) -> ArtifactRef:
         """Write bytes; objects appear whole or not at all."""
         await self._call(f"put {key}", lambda: self._client.put_object(self.bucket, key, io.BytesIO(data), len(data)))
+        history.record_put(key)
         return reference(key, data)
 
     async def put_file(self, key: str, path: Path) -> ArtifactRef:
         """Write a file's content."""
         ref = await asyncio.to_thread(file_reference, key, path)
         await self._call(f"put {key}", lambda: self._client.fput_object(self.bucket, key, str(path)))
+        history.record_put(key)
         return ref
 
     async def put_document(self, key: str, document: Document) -> ArtifactRef:
