@@ -11,7 +11,7 @@ BENCHMARKS := $(filter-out %/bare_script.py,$(wildcard tests/benchmarks/*.py))
 MANIFESTS := requirements.lock pyproject.toml contracts/pyproject.toml shared/pyproject.toml $(wildcard services/*/pyproject.toml)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format contracts lock up down chaos bench clean
+.PHONY: help setup demo test check format contracts lock up down chaos fuzz audit sbom bench clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,6 +54,15 @@ down: $(STAMP) ## Stop the embedded stack; what it stored stays
 
 chaos: $(STAMP) ## Break everything while it works, and check that nothing was lost (an hour; ARGS=--short)
 	@$(BIN)/python tests/chaos/run.py $(ARGS)
+
+fuzz: $(STAMP) ## Send 12,000 spoilt requests and 12,000 spoilt events (ARGS for pytest)
+	TIDEMILL_FUZZ_CASES=12000 $(BIN)/pytest -s --show-capture=no tests/contract/test_fuzz_events.py services/serving/tests/test_serving_fuzz.py $(ARGS)
+
+audit: $(STAMP) ## Known vulnerabilities of what the lock pins (needs the network)
+	@.ci/audit $(BIN)/python
+
+sbom: $(STAMP) ## What the system is made of, as CycloneDX: sbom.cdx.json
+	$(BIN)/python deploy/system_sbom.py > sbom.cdx.json
 
 bench: $(STAMP) ## Run the benchmarks under tests/benchmarks, one after the other
 	@set -e; for file in $(BENCHMARKS); do echo "== $$file"; $(BIN)/python "$$file" $(ARGS); done

@@ -1,10 +1,11 @@
 import asyncio
+from pathlib import Path
 
 import pytest
 
-from tidemill_shared.child import Child
+from tidemill_shared.child import Bounds, Child
 from tidemill_shared.errors import ChildDied
-from tidemill_shared.testing.work import add, die, fail, hang
+from tidemill_shared.testing.work import add, die, fail, fill, grow, hang, spin
 
 
 async def test_results_progress_errors_and_deaths() -> None:
@@ -27,3 +28,15 @@ async def test_results_progress_errors_and_deaths() -> None:
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+
+
+async def test_a_child_that_takes_too_much_ends_alone(tmp_path: Path) -> None:
+    child = Child(bounds=Bounds(memory_bytes=512 * 1024**2, cpu_seconds=1, file_bytes=1024))
+    assert await child.run(grow, 1024**2) == 1024**2
+    with pytest.raises(ChildDied):
+        await child.run(grow, 1024**3)
+    with pytest.raises(ChildDied):
+        await child.run(spin, timeout_seconds=30)
+    with pytest.raises(OSError, match="too large"):
+        await child.run(fill, str(tmp_path / "big"), 4096)
+    assert await child.run(add, 1, 2) == 3

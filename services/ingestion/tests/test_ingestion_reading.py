@@ -103,3 +103,37 @@ def test_no_cell_is_quoted_in_a_refusal(tmp_path: Path) -> None:
         with pytest.raises(Refused) as refused:
             table_of(tmp_path, data)
         assert "secret" not in refused.value.refusal.message
+
+
+@pytest.mark.parametrize(
+    ("data", "format_", "limits"),
+    [
+        (b"a,b\n" + b"1,2\n" * 11, "csv", {"rows": 10}),
+        (b'{"a": 1}\n' * 11, "jsonl", {"rows": 10}),
+        (b",".join(b"c%d" % i for i in range(11)) + b"\n", "csv", {"columns": 10}),
+        (b'{"a": 1}\n{"b": 1}\n{"c": 1}\n', "jsonl", {"columns": 2}),
+        (b"a,b\n" + b"x" * 1025 + b",2\n", "csv", {"field_bytes": 1024}),
+        (b'{"a": "' + b"x" * 1025 + b'"}', "jsonl", {"field_bytes": 1024}),
+        (b'{"a": "' + b"x" * 1024 * 17 + b'"}', "jsonl", {"field_bytes": 1024}),
+        (b"x" * 1024 * 17, "jsonl", {"field_bytes": 1024}),
+    ],
+)
+def test_what_is_too_large_is_refused(tmp_path: Path, data: bytes, format_: Format, limits: dict[str, float]) -> None:
+    with pytest.raises(Refused) as refused:
+        table_of(tmp_path, data, format_, **limits)
+    assert refused.value.refusal.code == "too_large"
+
+
+@pytest.mark.parametrize("limits", [{"rows": 10}, {"columns": 1}, {"field_bytes": 4}, {"unpacked_bytes": 100}])
+def test_a_parquet_file_is_measured_too(tmp_path: Path, limits: dict[str, float]) -> None:
+    pq.write_table(pa.table({"a": list(range(11)), "b": ["long enough"] * 11}), tmp_path / "source")
+    with pytest.raises(Refused) as refused:
+        table_of(tmp_path, (tmp_path / "source").read_bytes(), "parquet", **limits)
+    assert refused.value.refusal.code == "too_large"
+
+
+def test_json_of_any_depth_is_refused_and_not_followed(tmp_path: Path) -> None:
+    for data in (b"[" * 100_000, b'{"a":' * 100_000, b'{"a": ' + b"[" * 100_000):
+        with pytest.raises(Refused) as refused:
+            table_of(tmp_path, data, "jsonl")
+        assert refused.value.refusal.code == "bad_json"

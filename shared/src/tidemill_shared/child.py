@@ -8,9 +8,12 @@ import asyncio
 import contextlib
 import multiprocessing
 import os
+import resource
+import signal
 import threading
 import traceback
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any, TypeVar
 
@@ -23,14 +26,46 @@ OnProgress = Callable[[Any], Awaitable[None]]
 _KILL_SECONDS = 5.0
 
 
+@dataclass(frozen=True)
+class Bounds:
+    """What a child may use that reads what strangers wrote. None leaves a bound as it is."""
+
+    memory_bytes: int | None = None
+    """Of data, stacks included; address space that is only reserved does not count."""
+    cpu_seconds: int | None = None
+    file_bytes: int | None = None
+    """Size of any one file it writes."""
+
+    def apply(self) -> None:
+        """Bind this process, for good."""
+        wanted = {
+            resource.RLIMIT_CORE: 0,  # a core would hold rows
+            resource.RLIMIT_DATA: self.memory_bytes,
+            resource.RLIMIT_CPU: self.cpu_seconds,
+            resource.RLIMIT_FSIZE: self.file_bytes,
+        }
+        for kind, bound in wanted.items():
+            _, hard = resource.getrlimit(kind)
+            if bound is not None and (hard == resource.RLIM_INFINITY or bound < hard):
+                resource.setrlimit(kind, (bound, bound))
+
+
+def machine_memory() -> int:
+    """Bytes of memory of this machine."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
 def _watch(life: Connection) -> None:
     with contextlib.suppress(EOFError, OSError):
         life.recv()
     os._exit(3)  # the parent is gone: whoever takes over starts anew
 
 
-def _entry(out: Connection, life: Connection, service: str, fn: Callable[..., Any], args: tuple[Any, ...]) -> None:
+def _entry(
+    out: Connection, life: Connection, service: str, bounds: Bounds, fn: Callable[..., Any], args: tuple[Any, ...]
+) -> None:
     configure(service)
+    bounds.apply()
     threading.Thread(target=_watch, args=(life,), daemon=True).start()
     sending = threading.Lock()
 
@@ -40,6 +75,8 @@ def _entry(out: Connection, life: Connection, service: str, fn: Callable[..., An
 
     try:
         result = fn(*args, progress=lambda value: send("progress", value))
+    except MemoryError:
+        os.kill(os.getpid(), signal.SIGKILL)  # for the parent the same as a death for want of memory
     except Exception as error:
         error.add_note(traceback.format_exc())
         try:
@@ -53,7 +90,8 @@ def _entry(out: Connection, life: Connection, service: str, fn: Callable[..., An
 class Child:
     """Runs module-level functions in forked children. ``preload`` names modules the server imports once."""
 
-    def __init__(self, preload: Sequence[str] = (), *, service: str = "child") -> None:
+    def __init__(self, preload: Sequence[str] = (), *, service: str = "child", bounds: Bounds | None = None) -> None:
+        self._bounds = bounds or Bounds()
         self._context = multiprocessing.get_context("forkserver")
         self._preload = list(preload)
         self._service = service
@@ -78,7 +116,7 @@ class Child:
         life_child, life = self._context.Pipe(duplex=False)
         self._context.set_forkserver_preload(self._preload)
         process = self._context.Process(
-            target=_entry, args=(out_child, life_child, self._service, fn, args), daemon=True
+            target=_entry, args=(out_child, life_child, self._service, self._bounds, fn, args), daemon=True
         )
         await asyncio.to_thread(process.start)
         self._running.add(process)

@@ -1,6 +1,7 @@
 """What ingestion does with new data."""
 
 import asyncio
+import os
 import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,7 +19,7 @@ from tidemill_ingestion.keeping import keep
 from tidemill_ingestion.settings import IngestionGroup
 from tidemill_ingestion.translation import fixed_features, policy_of, rejected
 from tidemill_ingestion.work import PRELOAD, work
-from tidemill_shared.child import Child
+from tidemill_shared.child import Bounds, Child, machine_memory
 from tidemill_shared.errors import ChildDied
 from tidemill_shared.log import logger
 from tidemill_shared.service import Service
@@ -39,7 +40,12 @@ class Ingestion:
         self._pipelines = service.pipelines
         self._settings = settings
         self.history = History(service.store)
-        self.child = Child(PRELOAD, service="ingestion")
+        bounds = Bounds(
+            memory_bytes=settings.memory_bytes or machine_memory() * 3 // 4,
+            cpu_seconds=int(settings.limit_seconds * (os.cpu_count() or 1)) + 1,
+            file_bytes=2 * settings.max_unpacked_bytes,
+        )
+        self.child = Child(PRELOAD, service="ingestion", bounds=bounds)
 
     async def on_data_arrived(self, event: DataArrived) -> DatasetPrepared | DatasetRejected:
         """Accept, prepare or refuse, remember the outcome; the same event again has the same outcome."""
@@ -131,7 +137,14 @@ class Ingestion:
             policy=policy,
             folder=folder / "made",
             earlier=earlier,
-            limits=Limits(settings.max_unpacked_bytes, settings.max_unpacked_ratio, settings.profile_rows),
+            limits=Limits(
+                unpacked_bytes=settings.max_unpacked_bytes,
+                unpacked_ratio=settings.max_unpacked_ratio,
+                profile_rows=settings.profile_rows,
+                rows=settings.max_rows,
+                columns=settings.max_columns,
+                field_bytes=settings.max_field_bytes,
+            ),
         )
 
     async def _run(self, event: DataArrived, job: Job) -> Prepared | RefusedFile:

@@ -14,6 +14,14 @@ class IngestionGroup(Group):
     """Size of a gzipped file once unpacked, at most."""
     max_unpacked_ratio: float = Field(default=200.0, gt=1)
     """Unpacked over packed size, at most: more is a bomb."""
+    max_rows: int = Field(default=50_000_000, ge=1)
+    """Rows of one file, at most."""
+    max_columns: int = Field(default=4096, ge=2)
+    """Columns of one file, at most."""
+    max_field_bytes: int = Field(default=1024**2, ge=16)
+    """Size of one value, at most (of one line, in JSON Lines, sixteen times that)."""
+    memory_bytes: int | None = Field(default=None, ge=256 * 1024**2)
+    """Memory one preparation may take; None is three quarters of the machine's."""
     profile_rows: int = Field(default=100_000, ge=100)
     """Newest rows the profile is computed on, at most."""
     sweep_seconds: float = Field(default=60.0, gt=0, le=86_400)

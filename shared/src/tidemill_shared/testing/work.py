@@ -26,3 +26,20 @@ def die(progress: Callable[[Any], None]) -> None:
 def hang(progress: Callable[[Any], None]) -> None:
     """Never ends in a test's lifetime."""
     time.sleep(60)
+
+
+def grow(size: int, progress: Callable[[Any], None]) -> int:
+    """Takes ``size`` bytes of memory."""
+    return len(bytearray(size))
+
+
+def spin(progress: Callable[[Any], None]) -> None:
+    """Uses a processor for ever."""
+    while True:
+        pass
+
+
+def fill(path: str, size: int, progress: Callable[[Any], None]) -> None:
+    """Writes ``size`` bytes into a file."""
+    with open(path, "wb") as file:  # noqa: PTH123 - a path that travels between processes
+        file.write(b"x" * size)

@@ -1,12 +1,13 @@
 """CSV, read as text: what a cell means is decided later, where changes can be counted."""
 
 import csv
+from collections import Counter
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.csv as pacsv
 
-from tidemill_ingestion.domain.job import Refused
+from tidemill_ingestion.domain.job import Limits, Refused
 
 _DELIMITERS = ",;\t|"
 _BLOCK_BYTES = 8 * 1024 * 1024
@@ -15,12 +16,15 @@ UNNAMED = "unnamed:"
 """Prefix of columns without a header (the index column some tools write)."""
 
 
-def read_csv(path: Path) -> pa.Table:
+def read_csv(path: Path, limits: Limits) -> pa.Table:
     """All cells as strings ("" where empty), columns named by the header.
 
-    Raises Refused: empty_file, bad_encoding, bad_csv, no_header, bad_header, ragged_rows.
+    Raises Refused: empty_file, bad_encoding, bad_csv, no_header, bad_header, too_large, ragged_rows.
     """
     names, delimiter = _header(path)
+    if len(names) > limits.columns:
+        message = f"The header names {len(names)} columns, at most {limits.columns} are taken."
+        raise Refused("too_large", message, count=len(names))
     ragged: list[tuple[int | None, int]] = []
 
     def on_ragged(row: pacsv.InvalidRow) -> str:
@@ -78,7 +82,7 @@ def _header(path: Path) -> tuple[list[str], str]:
     if sum(_is_number(name) for name in names) > len(names) / 2:
         raise Refused("no_header", "Most cells of the first line are numbers; it must name the columns.")
     names = [name or f"{UNNAMED}{position}" for position, name in enumerate(names)]
-    doubled = sorted({name for name in names if names.count(name) > 1})
+    doubled = sorted(name for name, count in Counter(names).items() if count > 1)
     if doubled:
         raise Refused("bad_header", f"The header names {doubled[0]!r} more than once.", column=doubled[0])
     return names, delimiter

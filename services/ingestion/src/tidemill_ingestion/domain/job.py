@@ -36,6 +36,9 @@ class Limits:
     unpacked_bytes: int = 4 * 1024**3
     unpacked_ratio: float = 200.0
     profile_rows: int = 100_000
+    rows: int = 50_000_000
+    columns: int = 4096
+    field_bytes: int = 1024**2
 
 
 @dataclass(frozen=True)

@@ -7,31 +7,38 @@ from typing import Any
 
 import pyarrow as pa
 
-from tidemill_ingestion.domain.job import Refused
+from tidemill_ingestion.domain.job import Limits, Refused
 
 _CHUNK_LINES = 20_000
+_LINE_FIELDS = 16
+"""Longest line, in longest values."""
 
 
-def read_json_lines(path: Path) -> pa.Table:
+def read_json_lines(path: Path, limits: Limits) -> pa.Table:
     """Columns in order of first appearance: booleans, integers, floats or, where types mix, strings.
 
-    Raises Refused: bad_encoding, bad_json.
+    Raises Refused: bad_encoding, bad_json, too_large.
     """
     names: dict[str, None] = {}
     chunks: list[list[dict[str, Any]]] = []
-    for chunk in _chunks(path):
+    for chunk in _chunks(path, limits.field_bytes * _LINE_FIELDS):
         for row in chunk:
             names.update(dict.fromkeys(row))
+            if len(names) > limits.columns:
+                message = f"The file has more than {limits.columns} columns, which is how many are taken."
+                raise Refused("too_large", message, count=len(names))
         chunks.append(chunk)
     if not names:
         return pa.table({})
     return pa.table({name: _column([row.get(name) for chunk in chunks for row in chunk]) for name in names})
 
 
-def _chunks(path: Path) -> Iterator[list[dict[str, Any]]]:
+def _chunks(path: Path, line_bytes: int) -> Iterator[list[dict[str, Any]]]:
     rows: list[dict[str, Any]] = []
     with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
+        for number, line in enumerate(iter(lambda: file.readline(line_bytes + 1), b""), start=1):
+            if len(line) > line_bytes:
+                raise Refused("too_large", f"Line {number} has more than {line_bytes} bytes.")
             if not line.strip():
                 continue
             rows.append(_row(number, line))

@@ -1,0 +1,121 @@
+"""What the system is made of and what it may never call: rules that a tool runs, not a page that asks."""
+
+import ast
+import importlib.util
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+SOURCES = sorted(p for folder in ("contracts", "shared", "services", "deploy") for p in (ROOT / folder).rglob("*.py"))
+# multiprocessing's own channel between a service and the child it forked is the one place that serialises objects.
+FORBIDDEN_MODULES = {"pickle", "_pickle", "cPickle", "marshal", "shelve", "dill", "cloudpickle", "joblib", "jsonpickle"}
+FORBIDDEN_CALLS = {"eval", "exec", "compile", "read_pickle", "to_pickle", "unsafe_load", "full_load", "system", "popen"}
+SAFE_YAML = {"safe_load", "safe_load_all", "safe_dump", "safe_dump_all", "dump"}
+
+
+def offences(tree: ast.AST) -> Iterator[str]:
+    """Each thing in a module that could run what a file says."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (a.name for a in node.names if a.name.partition(".")[0] in FORBIDDEN_MODULES)
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] in FORBIDDEN_MODULES:
+            yield str(node.module)
+        elif isinstance(node, ast.Call):
+            yield from _call(node)
+
+
+def _call(node: ast.Call) -> Iterator[str]:
+    function = node.func
+    name = function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
+    owner = function.value.id if isinstance(function, ast.Attribute) and isinstance(function.value, ast.Name) else ""
+    if name in FORBIDDEN_CALLS and not (name == "compile" and owner == "re"):
+        yield f"{owner}.{name}()"
+    if owner == "yaml" and name not in SAFE_YAML:
+        yield f"yaml.{name}()"
+    for keyword in node.keywords:
+        true = isinstance(keyword.value, ast.Constant) and keyword.value.value is True
+        if keyword.arg in ("allow_pickle", "shell") and true:
+            yield f"{name}({keyword.arg}=True)"
+
+
+def test_nothing_runs_what_a_file_says() -> None:
+    assert len(SOURCES) > 200
+    found = {str(p.relative_to(ROOT)): list(offences(ast.parse(p.read_text()))) for p in SOURCES}
+    assert {p: o for p, o in found.items() if o} == {}
+
+
+@pytest.mark.parametrize(
+    "code",
+    ["import pickle", "from joblib import load", "import yaml\nyaml.load(x)", "eval('1')",
+     "numpy.load(f, allow_pickle=True)",
+     "subprocess.run(x, shell=True)", "pandas.read_pickle(f)", "import marshal as m", "os.system('x')"],
+)  # fmt: skip
+def test_the_rule_finds_each_of_them(code: str) -> None:
+    assert list(offences(ast.parse(code)))
+
+
+def test_every_pin_of_the_lock_has_its_digests_and_no_address() -> None:
+    lock = (ROOT / "requirements.lock").read_text()
+    assert "://" not in re.sub(r"^\s*#.*$", "", lock, flags=re.MULTILINE)
+    command = [sys.executable, "deploy/system_sbom.py"]
+    first, second = (subprocess.run(command, cwd=ROOT, capture_output=True, check=True).stdout for _ in range(2))
+    assert first == second
+    bill: dict[str, Any] = json.loads(first)
+    assert (bill["bomFormat"], bill["specVersion"]) == ("CycloneDX", "1.6")
+    assert len(bill["components"]) == len(re.findall(r"^[A-Za-z0-9._-]+==", lock, re.MULTILINE)) > 50
+    assert len({c["bom-ref"] for c in bill["components"]}) == len(bill["components"])
+    for component in bill["components"]:
+        assert all(len(h["content"]) == 64 for h in component["externalReferences"][0]["hashes"])
+
+
+def test_a_pin_without_a_digest_is_refused() -> None:
+    spec = importlib.util.spec_from_file_location("system_sbom", ROOT / "deploy" / "system_sbom.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    with pytest.raises(ValueError, match="numpy@2"):
+        module.components("numpy==2.0.0\n")
+
+
+def test_containers_may_do_next_to_nothing() -> None:
+    import yaml
+
+    compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+    for name, service in compose["services"].items():
+        if service.get("profiles") == ["observability"]:
+            continue
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert service["read_only"] is True, name
+        assert service["user"] == "10001:10001", name
+        assert "privileged" not in service, name
+        assert all(str(port).startswith("127.0.0.1:") for port in service.get("ports", ())), name
+        environment = service.get("environment") or {}
+        secret = [
+            k for k in environment if re.search("PASSWORD|SECRET|PRIVATE|TOKEN|KEY$", k) and not k.endswith("_FILE")
+        ]
+        assert secret == [], name
+
+
+def test_each_container_holds_its_own_secrets_only() -> None:
+    import yaml
+
+    compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+    holders: dict[str, set[str]] = {}
+    for name, service in compose["services"].items():
+        for volume in service.get("volumes", ()):
+            holders.setdefault(volume.partition(":")[0], set()).add(name)
+    for user in ("ingestion", "training", "packaging", "validation", "serving", "monitoring"):
+        assert holders[f"redis-{user}"] == {"credentials", user}
+    assert holders["signing-key"] == {"credentials", "packaging"}
+    assert holders["promotion-key"] == {"credentials", "validation"}
+    assert holders["operator-key"] == {"credentials", "tidemill"}
+    assert holders["api-keys"] == {"credentials", "tidemill"}
