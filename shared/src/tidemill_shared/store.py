@@ -152,6 +152,11 @@ class Store:
         await self._call(f"get {ref.key}", lambda: self._download(ref, path))
         return path
 
+    async def save(self, key: str, path: Path) -> ArtifactRef:
+        """Copy an object whose digest nobody knows yet to ``path``. Raises ObjectMissing, StoreUnavailable."""
+        await self._call(f"get {key}", lambda: self._client.fget_object(self.bucket, key, str(path)))
+        return await asyncio.to_thread(file_reference, key, path)
+
     def _download(self, ref: ArtifactRef, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         digest, size = hashlib.sha256(), 0

@@ -13,6 +13,7 @@ from tidemill_console.commands import (
     example,
     models,
     predictions,
+    recovery,
     stack,
     trace,
     wait,
@@ -55,4 +56,6 @@ app.command()(trace.trace)
 app.command()(models.train)
 app.command()(models.approve)
 app.command()(models.rollback)
+app.command()(recovery.backup)
+app.command()(recovery.restore)
 app.add_typer(dead_letters.app, name="dead-letters")

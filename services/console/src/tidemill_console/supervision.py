@@ -87,6 +87,10 @@ class Supervisor:
         """Stop one program and wait for its end."""
         self._call("stopProcess", name, True)
 
+    def start(self, name: str) -> None:
+        """Start one program that was stopped."""
+        self._call("startProcess", name, True)
+
     def shutdown(self) -> None:
         """Stop everything, supervisord too."""
         self._call("shutdown")

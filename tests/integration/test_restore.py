@@ -1,0 +1,159 @@
+"""Redis lost, volume and all, in the middle of the work: what the object store holds is enough to go on."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tidemill_console.stack import SERVICES, Stack
+from tidemill_console.supervision import Supervisor
+
+pytestmark = pytest.mark.slow
+TIDEMILL = str(Path(sys.executable).parent / "tidemill")
+READY_SECONDS = 120.0
+
+
+def tidemill(directory: Path, *words: str, timeout: float = 240) -> "subprocess.CompletedProcess[str]":
+    """Run the command against the stack in ``directory``; it must succeed."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("TIDEMILL_")}
+    done = subprocess.run(
+        [TIDEMILL, "--directory", str(directory), *words],
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        env=environment,
+        cwd=directory.parent,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+@pytest.fixture
+def stack(tmp_path: Path) -> Iterator[Path]:
+    """A running stack, stopped at the end."""
+    directory = tmp_path / "state"
+    tidemill(directory, "up")
+    yield directory
+    tidemill(directory, "down")
+
+
+def declare(directory: Path, name: str) -> None:
+    """A small use case."""
+    spec = {"name": name, "task": "classification", "target": "y", "positive": "yes", "primary": "accuracy"}
+    spec |= {"rows": {"min_rows": 50}, "search": {"families": ["linear"], "trials": 1, "seconds": 5}}
+    file = directory.parent / f"{name}.json"
+    file.write_text(json.dumps(spec))
+    tidemill(directory, "declare", str(file))
+
+
+def rows(directory: Path, first: int, last: int) -> Path:
+    """A file of rows."""
+    lines = [f"{i},{i % 97},{'red' if i % 3 else 'blue'},{'yes' if i % 97 > 48 else 'no'}" for i in range(first, last)]
+    file = directory.parent / f"rows-{first}.csv"
+    file.write_text("\n".join(["id,x,colour,y", *lines]) + "\n")
+    return file
+
+
+def publish(directory: Path, name: str, file: Path, *, wait: bool) -> str:
+    """Publish rows; the event's id."""
+    done = tidemill(directory, "publish", name, str(file), "--json", *(("--wait", "90") if wait else ()))
+    return str(json.loads(done.stdout)["event"])
+
+
+def champion(directory: Path, name: str) -> str | None:
+    """The version that was promoted last."""
+    status = json.loads(tidemill(directory, "status", "--json").stdout)
+    return next((c["version"] for c in status["champions"] if c["pipeline"] == name), None)
+
+
+def eventually(condition: Callable[[], Any], what: str, seconds: float = READY_SECONDS) -> Any:
+    """What ``condition`` gives as soon as that is something."""
+    deadline = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < deadline, what
+        time.sleep(0.1)
+    return found
+
+
+def lose_redis(directory: Path) -> None:
+    """The server's end, its files gone, a new and empty one in its place."""
+    supervisor = Supervisor(directory.resolve())
+    supervisor.stop("redis")
+    lost = [p for p in (directory / "redis").iterdir() if p.is_dir() or p.suffix in {".rdb", ".aof"}]
+    assert lost, "Redis had written nothing"
+    for path in lost:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    supervisor.start("redis")
+
+
+def answered(directory: Path, name: str) -> bool:
+    """Whether the champion answers."""
+    asked, out = directory.parent / "asked.csv", directory.parent / "out.jsonl"
+    asked.write_text("id,x,colour\n1,70,red\n")
+    tidemill(directory, "predict", name, str(asked), "-o", str(out))
+    return bool(json.loads(out.read_text().splitlines()[0])["prediction"] == "yes")
+
+
+@pytest.mark.timeout(400)
+def test_redis_lost_in_the_middle_of_the_work_loses_nothing_accepted(stack: Path) -> None:
+    supervisor = Supervisor(stack.resolve())
+    declare(stack, "served")
+    publish(stack, "served", rows(stack, 0, 400), wait=True)
+    tidemill(stack, "wait", "served", "--timeout", "90")
+    before = champion(stack, "served")
+    # In the middle of the work: a dataset nobody has trained on, and rows nobody has prepared.
+    supervisor.stop("training")
+    declare(stack, "begun")
+    publish(stack, "begun", rows(stack, 0, 400), wait=True)
+    supervisor.stop("ingestion")
+    accepted = publish(stack, "served", rows(stack, 400, 600), wait=False)
+
+    lose_redis(stack)
+    began = time.monotonic()
+    said = json.loads(tidemill(stack, "restore", "--json").stdout)["events"]
+    assert said["data.arrived.v1"] == 1
+    assert said["dataset.prepared.v1"] == 1
+    assert said["model.promoted.v1"] == 1
+    for name in ("training", "ingestion"):
+        supervisor.start(name)
+    eventually(lambda: all(Stack(stack).readiness(name) is None for name in SERVICES), "not ready")
+    assert time.monotonic() - began < READY_SECONDS
+    assert champion(stack, "served") == before
+    assert answered(stack, "served")
+    outcome = stack / "store" / "tidemill" / "outcomes" / f"{accepted}.json"
+    eventually(outcome.exists, "the accepted rows have no outcome")
+    assert json.loads(outcome.read_text())["prepared"]["new_rows"] == 200
+    eventually(lambda: champion(stack, "begun"), "the dataset that was prepared led to no champion")
+
+
+@pytest.mark.timeout(400)
+def test_a_backup_in_an_empty_place_serves_the_same_champion(stack: Path, tmp_path: Path) -> None:
+    declare(stack, "kept")
+    publish(stack, "kept", rows(stack, 0, 400), wait=True)
+    tidemill(stack, "wait", "kept", "--timeout", "90")
+    before = champion(stack, "kept")
+    copy = tmp_path / "backup"
+    taken = json.loads(tidemill(stack, "backup", "--to", str(copy), "--json").stdout)
+    assert taken["objects"] == sum(1 for p in (copy / "objects").rglob("*") if p.is_file()) > 10
+    tidemill(stack, "backup", "--to", "s3://spare/daily")
+    tidemill(stack, "down")
+    shutil.rmtree(stack / "store" / "tidemill")
+    shutil.rmtree(stack / "redis")
+    shutil.rmtree(stack / "cache")
+    tidemill(stack, "up")
+    assert champion(stack, "kept") is None
+    restored = json.loads(tidemill(stack, "restore", "--from", str(copy), "--json").stdout)
+    assert restored["objects"] == taken["objects"]
+    tidemill(stack, "wait", "kept", "--timeout", "90")
+    assert champion(stack, "kept") == before
+    assert answered(stack, "kept")
+    again = json.loads(tidemill(stack, "restore", "--from", "s3://spare/daily", "--json").stdout)
+    assert again["objects"] == 0
