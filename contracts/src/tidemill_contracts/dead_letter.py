@@ -20,3 +20,6 @@ class DeadLetter(Document):
     event_id: str | None = None
     event_type: str | None = None
     at: datetime
+    """When it was given up."""
+    arrived_at: datetime | None = None
+    """When it came into its stream."""

@@ -28,6 +28,7 @@ from tidemill_contracts.streams import state_key, stream_key
 from tidemill_shared import history, lock, telemetry
 from tidemill_shared.delivery import Completion, Delivery, Mailbox, Output, delivery_of
 from tidemill_shared.errors import LeaseLost, Poison, Retryable, StaleState
+from tidemill_shared.janitor import sweep
 from tidemill_shared.lane import OnBatch, OnStale
 from tidemill_shared.lanes import Lanes
 from tidemill_shared.log import logger
@@ -308,12 +309,14 @@ class Bus:
         }
         while True:
             await asyncio.sleep(self.delivery.trim_seconds)
+            lanes = self.lane.streams() if self.lane else []
+            read = [self._stream(sub.event) for sub in self.subscriptions]
             try:
                 await trim(self.redis, sorted(control), self.delivery.retention_seconds)
-                if self.lane:
-                    await trim(self.redis, self.lane.streams(), self.delivery.prediction_retention_seconds)
+                await trim(self.redis, lanes, self.delivery.prediction_retention_seconds)
+                await sweep(self.redis, [*read, *lanes], self.group, self.delivery.forget_seconds)
             except RedisError as error:
-                log.warning("cannot trim the streams", why=str(error))
+                log.warning("cannot tidy the streams", why=str(error))
 
     # -- following -------------------------------------------------------------------------------------------------
 

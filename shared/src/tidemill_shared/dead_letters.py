@@ -1,5 +1,7 @@
 """Dead letters: list, show, replay, drop."""
 
+import json
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +18,7 @@ if #e == 0 then return 0 end
 redis.call('XADD', KEYS[2], '*', '__data__', ARGV[2])
 return redis.call('XDEL', KEYS[1], ARGV[1])"""
 )
+_PAGE = 500
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,19 @@ class DeadLetters:
         found: Any = await self._redis.xrange(self._key, letter_id, letter_id)
         return self._read(*found[0]) if found else None
 
+    async def every(self, *, group: str | None = None, reason: str | None = None) -> AsyncIterator[Buried]:
+        """All of them, or those of one group or reason, oldest first, in bounded memory."""
+        after = "-"
+        while True:
+            page: Any = await self._redis.xrange(self._key, after, count=_PAGE)
+            if not page:
+                return
+            for letter_id, fields in page:
+                found = self._read(letter_id, fields)
+                if group in (None, found.letter.group) and reason in (None, found.letter.reason):
+                    yield found
+            after = f"({page[-1][0].decode()}"
+
     async def replay(self, letter_id: str) -> bool:
         """Put the original event back into its stream and drop the letter, in one step. False: no such letter."""
         buried = await self.get(letter_id)
@@ -63,3 +79,31 @@ class DeadLetters:
     def _read(letter_id: bytes, fields: dict[bytes, bytes]) -> Buried:
         letter = DeadLetter.from_json(fields[b"letter"])
         return Buried(letter_id.decode(), letter, fields.get(FIELD.encode(), b""))
+
+
+def in_order(letters: Iterable[Buried]) -> list[Buried]:
+    """Letters as their events came about: each after its cause, and otherwise by arrival in its stream.
+
+    They were buried in the order in which they were given up, which says nothing: an early event that was retried often
+    is buried after a late one that was refused at once.
+    """
+    arrived = sorted(letters, key=lambda b: tuple(int(part) for part in b.letter.entry.split("-")))
+    by_event = {b.letter.event_id: b for b in arrived if b.letter.event_id}
+    ordered: dict[str, Buried] = {}
+    for letter in arrived:
+        # Up the chain of causes; what is in the result already, or seen on the way, ends it.
+        chain: dict[str, Buried] = {}
+        cause: Buried | None = letter
+        while cause and cause.id not in ordered and cause.id not in chain:
+            chain[cause.id] = cause
+            cause = by_event.get(_cause(cause.body) or "")
+        ordered |= dict(reversed(chain.items()))
+    return list(ordered.values())
+
+
+def _cause(body: bytes) -> str | None:
+    try:
+        found = json.loads(body).get("causationid")
+    except (ValueError, AttributeError, RecursionError):
+        return None
+    return found if isinstance(found, str) else None

@@ -161,6 +161,7 @@ class Mailbox:
                 event_id=event_id,
                 event_type=event_type,
                 at=datetime.now(UTC),
+                arrived_at=_arrival(delivery.entry),
             )
             notice = EventDeadLettered.root(
                 letter,
@@ -238,6 +239,11 @@ class Mailbox:
                     continue
                 taken.append(delivery_of(stream, claimed_id, fields, deliveries + 1))
         return taken
+
+
+def _arrival(entry: str) -> datetime:
+    """An entry's id begins with the server's clock in ms."""
+    return datetime.fromtimestamp(int(entry.partition("-")[0]) / 1000, UTC)
 
 
 def subject_of(stream: str, namespace: str) -> str:

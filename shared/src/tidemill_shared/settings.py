@@ -115,6 +115,8 @@ class DeliverySettings(Group):
     """The same for requests, answers and labels, of which there are many."""
     trim_seconds: float = Field(default=60.0, gt=0, le=3600)
     """How often streams are looked at for entries that may go."""
+    forget_seconds: float = Field(default=3600.0, ge=60)
+    """A consumer that holds nothing and was not heard of for this long is removed from its group."""
     block_seconds: float = Field(default=1.0, gt=0, lt=5)
     """How long a read waits for new entries; below the client's socket time-out of 5 s."""
 

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from tidemill_contracts.artifacts import dataset_key, inbox_key, outcome_key
+from tidemill_contracts.artifacts import dataset_key, outcome_key
 from tidemill_contracts.dataset import Outcome, PreparedDataset, RejectedDataset
 from tidemill_contracts.document import content_version
 from tidemill_contracts.events import DataArrived, DatasetPrepared, DatasetRejected
@@ -21,6 +21,7 @@ from tidemill_ingestion.translation import fixed_features, policy_of, rejected
 from tidemill_ingestion.work import PRELOAD, work
 from tidemill_shared.child import Bounds, Child, machine_memory
 from tidemill_shared.errors import ChildDied
+from tidemill_shared.inbox import accept
 from tidemill_shared.log import logger
 from tidemill_shared.service import Service
 from tidemill_shared.telemetry import counter, histogram
@@ -49,9 +50,7 @@ class Ingestion:
 
     async def on_data_arrived(self, event: DataArrived) -> DatasetPrepared | DatasetRejected:
         """Accept, prepare or refuse, remember the outcome; the same event again has the same outcome."""
-        # A producer that adds events by itself has no inbox entry yet.
-        if not await self._store.exists(inbox_key(event.id)):
-            await self._store.put(inbox_key(event.id), event.to_json())
+        await accept(self._store, event)  # a producer that adds events by itself has no inbox entry yet
         outcome = await self._settled(event.id)
         if outcome is None:
             patience = self._settings.patience_seconds

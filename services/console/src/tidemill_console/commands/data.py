@@ -11,10 +11,11 @@ import typer
 from tidemill_console.commands.stack import AsJson
 from tidemill_console.connection import Client, connected
 from tidemill_console.output import FAILED, USAGE, fail, notes, run, say, show_json
-from tidemill_contracts.artifacts import inbox_key, outcome_key, raw_key
+from tidemill_contracts.artifacts import outcome_key, raw_key
 from tidemill_contracts.dataset import ArrivedData, Outcome
 from tidemill_contracts.events import DataArrived
 from tidemill_shared.errors import TidemillError
+from tidemill_shared.inbox import accept
 from tidemill_shared.store import file_reference
 
 SUFFIXES = (".csv", ".csv.gz", ".parquet", ".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz")
@@ -78,7 +79,7 @@ async def publish_file(
     event = DataArrived.root(
         data, subject=pipeline, source="urn:tidemill:console", id=event_id, time=time or datetime.now(UTC)
     )
-    await client.store.put(inbox_key(event_id), event.to_json())
+    await accept(client.store, event)
     await client.bus.publish(event)
     return event
 

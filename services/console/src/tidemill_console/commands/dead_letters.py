@@ -7,21 +7,25 @@ from rich.table import Table
 
 from tidemill_console.commands.stack import AsJson
 from tidemill_console.connection import connected
-from tidemill_console.output import results, run, say, show_json
-from tidemill_shared.dead_letters import Buried, DeadLetters
+from tidemill_console.output import USAGE, fail, results, run, say, show_json
+from tidemill_shared.dead_letters import Buried, DeadLetters, in_order
 from tidemill_shared.errors import TidemillError
 
 app = typer.Typer(no_args_is_help=True, help="Events nobody could handle.")
 LetterId = Annotated[str, typer.Argument(help="From `tidemill dead-letters list`.")]
+Group = Annotated[str | None, typer.Option("--service", help="Only those this service gave up.")]
+Reason = Annotated[str | None, typer.Option(help="Only those with this reason.")]
 
 
 @app.command("list")
 def list_letters(
     count: Annotated[int, typer.Option(min=1, max=10_000, help="At most so many, oldest first.")] = 100,
+    service: Group = None,
+    reason: Reason = None,
     as_json: AsJson = False,
 ) -> None:
     """What lies there, oldest first."""
-    found = run(_list(count))
+    found = run(_list(count, service, reason))
     if as_json:
         show_json([{"id": b.id} | b.letter.model_dump(mode="json") for b in found])
         return
@@ -39,10 +43,20 @@ def show(letter_id: LetterId) -> None:
 
 
 @app.command()
-def replay(letter_id: LetterId) -> None:
-    """Put the original event back into its stream."""
-    run(_replay(letter_id))
-    say(f"replayed {letter_id}")
+def replay(
+    letter_id: Annotated[str | None, typer.Argument(help="From `tidemill dead-letters list`.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="All of them, causes before effects.")] = False,
+    service: Group = None,
+    reason: Reason = None,
+) -> None:
+    """Put the original event back into its stream, or many, each after its cause."""
+    if (letter_id is None) != everything:
+        fail("name one letter, or ask for --all", USAGE)
+    if letter_id is not None:
+        run(_replay(letter_id))
+        say(f"replayed {letter_id}")
+    else:
+        say(f"replayed {run(_replay_all(service, reason))} events")
 
 
 @app.command()
@@ -56,9 +70,21 @@ def _missing(letter_id: str) -> TidemillError:
     return TidemillError(f"no dead letter {letter_id}: see `tidemill dead-letters list`")
 
 
-async def _list(count: int) -> list[Buried]:
+async def _list(count: int, service: str | None, reason: str | None) -> list[Buried]:
+    found: list[Buried] = []
     async with connected() as client:
-        return await DeadLetters(client.bus.redis, client.namespace).list(count)
+        async for buried in DeadLetters(client.bus.redis, client.namespace).every(group=service, reason=reason):
+            found.append(buried)
+            if len(found) == count:
+                break
+    return found
+
+
+async def _replay_all(service: str | None, reason: str | None) -> int:
+    async with connected() as client:
+        letters = DeadLetters(client.bus.redis, client.namespace)
+        found = [buried async for buried in letters.every(group=service, reason=reason)]
+        return sum([await letters.replay(buried.id) for buried in in_order(found)])
 
 
 async def _get(letter_id: str) -> Buried:
