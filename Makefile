@@ -11,10 +11,10 @@ BENCHMARKS := $(filter-out %/bare_script.py,$(wildcard tests/benchmarks/*.py))
 MANIFESTS := requirements.lock pyproject.toml contracts/pyproject.toml shared/pyproject.toml $(wildcard services/*/pyproject.toml)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format contracts lock up down chaos fuzz audit sbom bench clean
+.PHONY: help setup demo test check format contracts lock up down chaos fuzz audit sbom bench acceptance clean
 
 help: ## Show this list
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## Make .venv with every package, pinned and hash-checked (Python ≥ 3.11)
 
@@ -66,6 +66,9 @@ sbom: $(STAMP) ## What the system is made of, as CycloneDX: sbom.cdx.json
 
 bench: $(STAMP) ## Run the benchmarks under tests/benchmarks, one after the other
 	@set -e; for file in $(BENCHMARKS); do echo "== $$file"; $(BIN)/python "$$file" $(ARGS); done
+
+acceptance: $(STAMP) ## Streams whose concepts change, through the loop and beside other policies (ARGS="--twin" offline)
+	@$(BIN)/python tests/acceptance/run.py $(ARGS)
 
 clean: ## Remove .venv, caches and builds; data of `make up` stays
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from tidemill_console.acceptance.command import acceptance
 from tidemill_console.commands import (
     data,
     dead_letters,
@@ -58,4 +59,5 @@ app.command()(models.approve)
 app.command()(models.rollback)
 app.command()(recovery.backup)
 app.command()(recovery.restore)
+app.command()(acceptance)
 app.add_typer(dead_letters.app, name="dead-letters")

@@ -1,0 +1,241 @@
+"""A stream through the real services: requests, answers, labels, alarms, trainings, promotions.
+
+Block by block, each after the one before has had all its consequences, so that the outcome depends on the policy and
+not on the speed of the machine.
+"""
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+from redis.exceptions import RedisError
+
+from tidemill_console.acceptance.outcome import Outcome
+from tidemill_console.acceptance.specification import KEY, TARGET, TIME, specification
+from tidemill_console.acceptance.stream import Stream, moment
+from tidemill_console.commands.data import publish_file
+from tidemill_console.commands.declare import declare_pipeline
+from tidemill_console.connection import Client
+from tidemill_console.output import say
+from tidemill_contracts.envelope import FIELD, Event, content_id
+from tidemill_contracts.events import (
+    DataArrived,
+    DatasetPrepared,
+    DatasetRejected,
+    DriftDetected,
+    DriftEvaluated,
+    LabelObserved,
+    ModelDeployed,
+    ModelPromoted,
+    ModelRejected,
+    PackagingFailed,
+    PredictionCompleted,
+    PredictionFailed,
+    PredictionRequested,
+    RetrainSuppressed,
+    TrainingFailed,
+    TrainingGranted,
+)
+from tidemill_contracts.prediction import ObservedLabel, RequestedPrediction
+from tidemill_contracts.registry import InvalidEvent, parse
+from tidemill_contracts.streams import stream_key
+from tidemill_shared.errors import TidemillError
+
+_SOURCE = "urn:tidemill:acceptance"
+_WATCHED: tuple[type[Event[Any]], ...] = (
+    DataArrived,
+    DatasetPrepared,
+    DatasetRejected,
+    DriftDetected,
+    DriftEvaluated,
+    TrainingGranted,
+    TrainingFailed,
+    PackagingFailed,
+    ModelRejected,
+    ModelPromoted,
+    ModelDeployed,
+    RetrainSuppressed,
+)
+_QUIET_SECONDS = 0.4
+"""Without an event of the control plane for so long, nothing more follows from a block."""
+_PATIENCE_SECONDS = 120.0
+_TOLD_ROWS = 4_000
+
+
+@dataclass
+class Seen:
+    """What came back."""
+
+    answers: dict[str, str] = field(default_factory=dict)
+    failed: set[str] = field(default_factory=set)
+    events: list[tuple[int, Event[Any]]] = field(default_factory=list)
+    """With the row on the replay's clock when each was seen."""
+    ids: set[str] = field(default_factory=set)
+    heard: float = 0.0
+
+    def of(self, *kinds: type[Any]) -> list[tuple[int, Any]]:
+        """Events of some kinds, in order."""
+        return [(row, e) for row, e in self.events if isinstance(e, kinds)]
+
+    @property
+    def fed_back(self) -> int:
+        """Labelled rows that have become data, or were refused as such."""
+        done = {e.causationid for _, e in self.of(DatasetPrepared, DatasetRejected)}
+        return sum(e.data.rows or 0 for _, e in self.of(DataArrived) if e.data.origin == "feedback" and e.id in done)
+
+    @property
+    def busy(self) -> bool:
+        """Whether a training has not led to a deployed, rejected or failed model yet."""
+        ended = len(self.of(TrainingFailed, PackagingFailed, ModelRejected))
+        deployed = {e.data.sequence for _, e in self.of(ModelDeployed)}
+        return len(self.of(TrainingGranted)) > ended + len(deployed)
+
+
+class Play:
+    """One stream through one pipeline of its own."""
+
+    def __init__(self, client: Client, stream: Stream, *, run: str, seed: int, block: int) -> None:
+        self._client = client
+        self._stream = stream
+        self._run = run
+        self._block = block
+        self._spec = specification(stream, f"acceptance-{run}", seed, block)
+        self._row = 0
+        self._seen = Seen()
+
+    async def outcome(self) -> Outcome:
+        """Play it all. Raises TidemillError when the stack does not keep up with a block within two minutes."""
+        begun = time.monotonic()
+        listening = asyncio.create_task(self._listen())
+        try:
+            await self._first()
+            labelled, before = 0, self._stream.first
+            for begin in range(self._stream.first, len(self._stream), self._block):
+                end = min(begin + self._block, len(self._stream))
+                await self._ask(begin, end)
+                known = self._stream.known(before, end)
+                await self._tell(known)
+                labelled, before = labelled + len(known), end
+                await self._until(lambda n=labelled: self._seen.fed_back >= n, f"{labelled} labelled rows as data")
+                await self._calm()
+                if end // _TOLD_ROWS > begin // _TOLD_ROWS:
+                    say(f"{self._stream.name}: row {end} of {len(self._stream)}")
+        finally:
+            listening.cancel()
+        return self._summary(time.monotonic() - begun)
+
+    def _id(self, row: int) -> str:
+        return content_id("acceptance", self._run, str(row))
+
+    async def _first(self) -> None:
+        await declare_pipeline(self._client, self._spec)
+        rows = self._stream.table.iloc[: self._stream.first].copy()
+        rows[TARGET] = self._stream.labels[: self._stream.first]
+        rows[KEY] = np.arange(len(rows))
+        rows[TIME] = [moment(i).isoformat() for i in range(len(rows))]
+        with TemporaryDirectory() as folder:
+            file = Path(folder) / "first.parquet"
+            rows.to_parquet(file, index=False)
+            await publish_file(self._client, self._spec.name, file, ".parquet", content_id("first", self._run))
+        await self._until(lambda: bool(self._seen.of(ModelDeployed)), "the first model")
+
+    async def _ask(self, begin: int, end: int) -> None:
+        requests = [
+            PredictionRequested.root(
+                RequestedPrediction(features=self._stream.cells(row)),
+                subject=self._spec.name,
+                source=_SOURCE,
+                id=self._id(row),
+                time=moment(row),
+            )
+            for row in range(begin, end)
+        ]
+        self._row = end
+        await self._client.bus.publish(*requests)
+        ids = [self._id(row) for row in range(begin, end)]
+        seen = self._seen
+        await self._until(lambda: all(i in seen.answers or i in seen.failed for i in ids), f"rows {begin} to {end}")
+
+    async def _tell(self, rows: list[int]) -> None:
+        labels = [
+            LabelObserved.root(
+                ObservedLabel(prediction_id=self._id(row), label=self._stream.labels[row]),
+                subject=self._spec.name,
+                source=_SOURCE,
+                id=content_id("acceptance-label", self._run, str(row)),
+            )
+            for row in rows
+        ]
+        if labels:
+            await self._client.bus.publish(*labels)
+
+    async def _calm(self) -> None:
+        quiet = lambda: not self._seen.busy and time.monotonic() - self._seen.heard > _QUIET_SECONDS  # noqa: E731
+        await self._until(quiet, "the end of a training")
+
+    async def _until(self, condition: Any, what: str) -> None:
+        deadline = time.monotonic() + _PATIENCE_SECONDS
+        while not condition():
+            if time.monotonic() > deadline:
+                raise TidemillError(f"{self._spec.name}: no {what} within {_PATIENCE_SECONDS:.0f} s; see the logs")
+            await asyncio.sleep(0.03)
+
+    async def _listen(self) -> None:
+        namespace, name = self._client.namespace, self._spec.name
+        position: dict[Any, Any] = {stream_key(namespace, k.type_name()): "0" for k in _WATCHED}
+        for kind in (PredictionCompleted, PredictionFailed):
+            position[stream_key(namespace, kind.type_name(), name)] = "0"
+        while True:
+            try:
+                reply: Any = await self._client.bus.redis.xread(dict(position), count=2_000, block=200)
+            except RedisError:
+                await asyncio.sleep(0.2)
+                continue
+            for key, entries in reply.items() if isinstance(reply, dict) else reply or ():
+                for entry, fields in entries:
+                    position[key.decode()] = entry.decode()
+                    # Many pipelines share a stream: most entries are not ours, and need no parsing.
+                    body = fields.get(FIELD.encode(), b"")
+                    if name.encode() in body:
+                        self._take(body)
+
+    def _take(self, body: bytes) -> None:
+        try:
+            event = parse(body)
+        except InvalidEvent:
+            return
+        if event.pipeline != self._spec.name or event.id in self._seen.ids:
+            return
+        if isinstance(event, PredictionCompleted):
+            self._seen.answers[event.data.prediction_id] = str(event.data.prediction)
+        elif isinstance(event, PredictionFailed):
+            self._seen.failed.add(event.data.prediction_id)
+        else:
+            self._seen.ids.add(event.id)
+            self._seen.events.append((self._row, event))
+            self._seen.heard = time.monotonic()
+
+    def _summary(self, seconds: float) -> Outcome:
+        seen, stream = self._seen, self._stream
+        outcome = Outcome("tidemill", np.full(len(stream), "", dtype=object), seconds=seconds)
+        for row in range(stream.first, len(stream)):
+            outcome.predicted[row] = seen.answers.get(self._id(row), "")
+        outcome.retrains = [row for row, e in seen.of(TrainingGranted) if e.data.trigger != "first_data"]
+        alarms = [e.data.noticed_at for _, e in seen.of(DriftDetected) if e.data.kind == "concept"]
+        outcome.alarms = [row_of(at) for at in alarms]
+        outcome.promotions = [row for row, e in seen.of(ModelDeployed)][1:]
+        verdicts = [f"{e.data.kind}:{e.data.verdict}" for _, e in seen.of(DriftEvaluated)]
+        outcome.verdicts = {v: verdicts.count(v) for v in sorted(set(verdicts))}
+        refused = [e.data.reason for _, e in seen.of(RetrainSuppressed)] + ["gate" for _ in seen.of(ModelRejected)]
+        outcome.refusals = {r: refused.count(r) for r in sorted(set(refused))}
+        return outcome
+
+
+def row_of(at: datetime) -> int:
+    """The row whose event time this is."""
+    return round((at - moment(0)).total_seconds())

@@ -1,0 +1,36 @@
+"""The pipeline a stream is played through."""
+
+from tidemill_console.acceptance.stream import Stream
+from tidemill_contracts.pipeline import (
+    DriftPolicy,
+    Feature,
+    PipelineSpec,
+    RetrainPolicy,
+    RowPolicy,
+    SearchPolicy,
+    SplitPolicy,
+)
+
+TARGET = "truth"
+TIME, KEY = "at", "row"
+
+
+def specification(stream: Stream, name: str, seed: int, block: int) -> PipelineSpec:
+    """The product's defaults, but for what a replay needs: no waiting by the clock, since its clock is the row."""
+    numeric = [Feature(name=c, kind="numeric") for c in stream.numeric]
+    return PipelineSpec(
+        name=name,
+        task="classification",
+        target=TARGET,
+        primary="accuracy",
+        features=(*numeric, *(Feature(name=c, kind="categorical") for c in stream.categorical)),
+        keys=(KEY,),
+        exclude=(KEY,),
+        time=TIME,
+        unknown_categories="accept",
+        split=SplitPolicy(train=0.7, validation=0.1, test=0.2),
+        rows=RowPolicy(min_rows=100),
+        search=SearchPolicy(families=("hist_gradient_boosting", "linear"), trials=3, seconds=30, seed=seed),
+        retrain=RetrainPolicy(cool_down_seconds=0),
+        drift=DriftPolicy(feedback_rows=block, feedback_seconds=0.2),
+    )

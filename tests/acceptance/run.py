@@ -1,0 +1,131 @@
+"""``make acceptance``: every case through the real services, beside the other policies and beside its offline twin.
+
+Ends with one JSON object a case and policy, medians and worst over the seeds. ``--twin`` leaves the services out: the
+same policy in one process, for many seeds in little time.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import statistics
+import sys
+import tempfile
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from threadpoolctl import threadpool_limits
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from streams import CASES
+from twin import Twin
+
+from tidemill_console.acceptance.command import reports, show
+from tidemill_console.acceptance.live import Play
+from tidemill_console.acceptance.outcome import Outcome
+from tidemill_console.connection import connected
+from tidemill_console.stack import Stack
+
+BLOCK = 250
+PLUMBING = 0.01
+"""The most that the score of the real services may differ from their twin's."""
+
+
+def main() -> int:
+    """1 when the plumbing added something, or a row went unanswered."""
+    options = _options()
+    jobs = [(case, seed) for case in options.cases for seed in options.seeds]
+    live: dict[tuple[str, int], Outcome] = {}
+    if not options.twin:
+        with tempfile.TemporaryDirectory(prefix="tidemill-acceptance-") as folder:
+            live = _live(Path(folder) / "state", jobs, options.at_once)
+    with ProcessPoolExecutor(options.processes, get_context("spawn")) as pool:
+        played = [pool.submit(_offline, case, seed, live.get((case, seed))) for case, seed in jobs]
+        rows = [row | {"case": job[0]} for job, done in zip(jobs, played, strict=True) for row in done.result()]
+    show(rows)
+    summary = [_summary(case, policy, rows) for case in options.cases for policy in _policies(rows)]
+    for line in summary:
+        sys.stdout.write(json.dumps(line) + "\n")
+    apart = [line for line in summary if line.get("worst_from_twin", 0.0) > PLUMBING]
+    return int(bool(apart) or any(row["unanswered"] for row in rows))
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--cases", nargs="+", default=list(CASES), choices=list(CASES))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3, 4, 5])
+    parser.add_argument("--twin", action="store_true", help="offline only")
+    parser.add_argument("--at-once", type=int, default=4, help="pipelines that play at a time")
+    parser.add_argument("--processes", type=int, default=2, help="for what is computed offline")
+    return parser.parse_args()
+
+
+def _live(directory: Path, jobs: list[tuple[str, int]], at_once: int) -> dict[tuple[str, int], Outcome]:
+    def tell(sentence: str) -> None:
+        sys.stderr.write(sentence + "\n")
+
+    os.environ["TIDEMILL_DIRECTORY"] = str(directory)
+    stack = Stack(directory)
+    stack.up(tell)
+    try:
+        return asyncio.run(_play(jobs, at_once))
+    finally:
+        stack.down(tell)
+
+
+async def _play(jobs: list[tuple[str, int]], at_once: int) -> dict[tuple[str, int], Outcome]:
+    places = asyncio.Semaphore(at_once)
+
+    async def one(client: Any, case: str, seed: int) -> Outcome:
+        async with places:
+            run = f"{case.replace('_', '-')}-{seed}"
+            return await Play(client, CASES[case](seed), run=run, seed=seed, block=BLOCK).outcome()
+
+    async with connected() as client:
+        return dict(zip(jobs, await asyncio.gather(*(one(client, *job) for job in jobs)), strict=True))
+
+
+def _offline(case: str, seed: int, live: Outcome | None) -> list[dict[str, Any]]:
+    """Reports of ours (and of its twin, which is ours where there are no services) and of the others."""
+    with threadpool_limits(1):
+        stream = CASES[case](seed)
+        twin = Twin(stream, seed=seed, block=BLOCK).play()
+        return reports(stream, [live, twin] if live else [twin], seed, BLOCK)
+
+
+def _policies(rows: list[dict[str, Any]]) -> list[str]:
+    return list(dict.fromkeys(row["policy"] for row in rows))
+
+
+def _summary(case: str, policy: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    ours = [row for row in rows if (row["case"], row["policy"]) == (case, policy)]
+    shares = [share for row in ours for share in row["recovered_share"]]
+    delays = [delay for row in ours for delay in row["detected_after"]]
+    found = [delay for delay in delays if delay is not None]
+    line = {
+        "case": case,
+        "policy": policy,
+        "seeds": len(ours),
+        "accuracy_median": statistics.median(row["accuracy"] for row in ours),
+        "accuracy_worst": min(row["accuracy"] for row in ours),
+        "last_quarter_median": statistics.median(row["last_quarter"] for row in ours),
+        "recovered_share_median": statistics.median(shares) if shares else None,
+        "recovered_share_worst": min(shares, default=None),
+        "detected_after_median": statistics.median(found) if found else None,
+        "detected_after_worst": max(found, default=None),
+        "undetected": len(delays) - len(found),
+        "retrains_median": statistics.median(row["retrains"] for row in ours),
+        "retrains_worst": max(row["retrains"] for row in ours),
+        "retrains_a_change_worst": max((n for row in ours for n in row["retrains_a_change"]), default=None),
+    }
+    twins = {row["stream"]: row["accuracy"] for row in rows if row["policy"] == "twin"}
+    if policy == "tidemill":
+        line["worst_from_twin"] = round(max(abs(row["accuracy"] - twins[row["stream"]]) for row in ours), 4)
+    return line
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,269 @@
+"""Tidemill's policy in one process: the pure domains of monitoring, training and validation, without events between.
+
+The order of things is that of the live replay: a block of rows is answered, what became known is judged by the monitor,
+then those rows are data, then the governor decides. A served model is the trained one; packaging changes nothing.
+"""
+
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from tidemill_console.acceptance.live import row_of
+from tidemill_console.acceptance.outcome import Outcome
+from tidemill_console.acceptance.specification import specification
+from tidemill_console.acceptance.stream import Stream, moment
+from tidemill_contracts.pipeline import PipelineSpec
+from tidemill_monitoring.domain.calibration import Calibration
+from tidemill_monitoring.domain.findings import Degraded, Detected, Evaluated
+from tidemill_monitoring.domain.monitor import Champion, Found, Monitor
+from tidemill_monitoring.domain.outcome import Answer, AnsweredRow, LabelledRow
+from tidemill_monitoring.domain.reference import Reference, categorical_column, numeric_column
+from tidemill_monitoring.translation import policy_of as drift_policy
+from tidemill_training.domain import governor, judging, search
+from tidemill_training.domain.evaluation import scores
+from tidemill_training.domain.preprocessing import frame, frequent_categories
+from tidemill_training.domain.state import Facts, Refusal, Run, Start, State, Trigger
+from tidemill_training.governing import policy_of as retrain_policy
+from tidemill_validation.domain import bootstrap, gate
+from tidemill_validation.domain.answers import Answers
+
+Array = NDArray[Any]
+TRAIN, VALIDATION, TEST = 0, 1, 2
+_GATE_ROWS = 20
+_EDGES = 19
+
+
+@dataclass(frozen=True)
+class Model:
+    """A trained model with what the others know of it."""
+
+    version: str
+    problem: judging.Problem
+    winner: search.Winner
+    since: int | None
+    reference: Reference
+
+    def answer(self, x: pd.DataFrame) -> tuple[Array, Array]:
+        """Class indexes [n] and probabilities [n, classes] of rows in the model's layout."""
+        p = judging.answer(self.problem, self.winner.model, x)
+        return p.argmax(axis=1), p
+
+
+class Twin:
+    """One stream, played offline."""
+
+    def __init__(self, stream: Stream, *, seed: int, block: int, spec: PipelineSpec | None = None) -> None:
+        self.stream = stream
+        self.spec = spec or specification(stream, "twin", seed, block)
+        self.block = block
+        self.x = frame(stream.table, stream.numeric, stream.categorical)
+        self.classes = stream.classes
+        self.y = np.array([self.classes.index(v) for v in stream.labels.tolist()], np.int64)
+        self.split = np.full(len(stream), -1, np.int8)
+        self.known: list[int] = []
+        self.monitor = Monitor.new(drift_policy(self.spec), Calibration())
+        self.governor = State()
+        self.clock = datetime(2001, 1, 1, tzinfo=UTC)
+        self.champion: Model | None = None
+        self.made = 0
+        self.promoted: dict[str, Champion] = {}
+        self.outcome = Outcome("twin", np.full(len(stream), "", dtype=object))
+        self.refused: list[str] = []
+        self.verdicts: list[str] = []
+
+    def play(self) -> Outcome:
+        """The whole stream."""
+        begun = time.monotonic()
+        self._arrive(list(range(self.stream.first)))
+        self._promote(self._train(None, None))
+        answered: dict[int, AnsweredRow] = {}
+        before = self.stream.first
+        for begin in range(self.stream.first, len(self.stream), self.block):
+            end = min(begin + self.block, len(self.stream))
+            rows = self._answered(begin, end)
+            answered |= dict(zip(range(begin, end), rows, strict=True))
+            self._hear(self.monitor.answered(rows, self.promoted), end)
+            known = self.stream.known(before, end)
+            truths = [LabelledRow(answered.pop(i), self.classes[self.y[i]]) for i in known]
+            self._hear(self.monitor.labelled(truths, float(end)), end)
+            self._arrive(known)
+            self._govern(self.governor, end)
+            before = end
+        self.outcome.refusals = {r: self.refused.count(r) for r in sorted(set(self.refused))}
+        self.outcome.verdicts = {v: self.verdicts.count(v) for v in sorted(set(self.verdicts))}
+        self.outcome.seconds = time.monotonic() - begun
+        return self.outcome
+
+    def _arrive(self, rows: list[int]) -> None:
+        """Rows become data: the oldest of an arrival train, the newest test, as ingestion splits them."""
+        ordered = sorted(rows)
+        rank = (np.arange(len(ordered)) + 0.5) / max(len(ordered), 1)
+        policy = self.spec.split
+        self.split[ordered] = np.digitize(rank, (policy.train, policy.train + policy.validation))
+        self.known += ordered
+
+    def _answered(self, begin: int, end: int) -> list[AnsweredRow]:
+        assert self.champion is not None
+        labels, p = self.champion.answer(self.x.iloc[begin:end])
+        self.outcome.predicted[begin:end] = [self.classes[k] for k in labels]
+        classes, version = tuple(self.classes), self.champion.version
+        return [
+            AnsweredRow(
+                str(row),
+                self.stream.cells(row),
+                moment(row).timestamp(),
+                Answer(self.classes[labels[i]], tuple(p[i].tolist()), classes, version, "twin"),
+            )
+            for i, row in enumerate(range(begin, end))
+        ]
+
+    def _hear(self, found: Found, now: int) -> None:
+        for _, finding in found:
+            if isinstance(finding, Evaluated):
+                self.verdicts.append(f"{finding.kind}:{finding.verdict}")
+            if not isinstance(finding, Detected | Degraded):
+                continue
+            about = finding.kind if isinstance(finding, Detected) else "performance"
+            if about == "concept":
+                self.outcome.alarms.append(row_of(datetime.fromtimestamp(finding.noticed_at, UTC)))
+            trigger = Trigger(
+                id=f"{about}-{now}-{len(self.outcome.alarms)}",
+                kind="performance" if about == "performance" else "drift",
+                asked_at=self._tick(),
+                about=about,
+                model=finding.version,
+                since=datetime.fromtimestamp(finding.noticed_at, UTC),
+            )
+            policy = retrain_policy(self.spec)
+            before = self.governor
+            champion = self.champion.version if self.champion else None
+            self.governor, refusal = governor.admit(before, trigger, policy, champion)
+            self.refused += [refusal.reason] if refusal else []
+            self._govern(before, now)
+
+    def _govern(self, before: State, now: int) -> None:
+        """Decide, and live through what was decided."""
+        while True:
+            facts, policy = self._facts(), retrain_policy(self.spec)
+            self.governor, said = governor.settle(before, self.governor, policy, facts, self._tick())
+            self.refused += [d.reason for d in said if isinstance(d, Refusal)]
+            starts = [d for d in said if isinstance(d, Start)]
+            if not starts:
+                return
+            for start in starts:
+                self._retrain(start, now)
+            before = self.governor
+
+    def _facts(self) -> Facts:
+        queued = self.governor.queued
+        since = row_of(queued.since) if queued and queued.since else None
+        rows = sum(row >= since for row in self.known) if since is not None else 0
+        return Facts("twin", self.champion.version if self.champion else None, rows)
+
+    def _retrain(self, start: Start, now: int) -> None:
+        self.outcome.retrains.append(now)
+        trigger = start.trigger
+        since = row_of(trigger.since) if trigger.since else None
+        run = Run(trigger.run, trigger, self._tick(), "twin")
+        self.governor = governor.begin(self.governor, run)
+        policy = retrain_policy(self.spec)
+        model = self._train(since, start.newest)
+        version = model.version if model else None
+        self.governor = governor.finish(
+            self.governor,
+            run.id,
+            self._tick(),
+            model=version,
+            rows_failed=model is None,
+            settle_rows=policy.settle_rows,
+        )
+        if model is None:
+            return
+        if self._better(model):
+            self._promote(model)
+            self.outcome.promotions.append(now)
+        else:
+            self.refused.append("gate")
+            self.governor = governor.reject(self.governor, model.version)
+
+    def _rows(self, split: int, since: int | None, newest: int | None) -> list[int]:
+        rows = [row for row in self.known if since is None or row >= since]
+        rows = rows[-newest:] if newest else rows
+        return [row for row in rows if self.split[row] == split]
+
+    def _train(self, since: int | None, newest: int | None) -> Model | None:
+        train, held = self._rows(TRAIN, since, newest), self._rows(VALIDATION, since, newest)
+        if len(train) < 20 or np.bincount(self.y[train], minlength=len(self.classes)).min() < 3:
+            return None
+        numeric = len(self.stream.numeric)
+        problem = judging.Problem(
+            task="classification",
+            metric=str(self.spec.primary),
+            x=self.x.iloc[train],
+            y=self.y[train],
+            x_validation=self.x.iloc[held],
+            y_validation=self.y[held],
+            numeric=numeric,
+            categories=frequent_categories(self.x.iloc[train], numeric),
+            classes=len(self.classes),
+            positive=len(self.classes) - 1,
+            seed=self.spec.search.seed,
+            jobs=1,
+            tune_threshold=True,
+        )
+        policy = self.spec.search
+        winner = search.search(problem, search.Budget(policy.families, policy.trials, policy.seconds), lambda _: None)
+        self.made += 1
+        version = f"{self.made:012x}"
+        return Model(version, problem, winner, since, self._reference(version, train, problem, winner))
+
+    def _reference(self, version: str, train: list[int], problem: judging.Problem, winner: search.Winner) -> Reference:
+        answers = judging.answer(problem, winner.model, problem.x)
+        columns = [_numeric(c, self.stream.table[c].to_numpy()[train]) for c in self.stream.numeric]
+        for name in self.stream.categorical:
+            counts = self.stream.table[name].iloc[train].value_counts()
+            columns.append(categorical_column(name, len(train), 0, {str(k): int(v) for k, v in counts.items()}))
+        held = scores(winner.answers)[str(self.spec.primary)]
+        prediction = _numeric("prediction", answers[:, problem.positive])
+        return Reference(version, tuple(columns), prediction, held, len(winner.answers.y))
+
+    def _better(self, model: Model) -> bool:
+        champion, policy = self.champion, self.spec.promotion
+        assert champion is not None
+        since = max((s for s in (model.since, champion.since) if s is not None), default=None)
+        rows = self._rows(TEST, since, None)[-policy.newest_rows :]
+        if len(rows) < _GATE_ROWS:
+            return False
+        x, y = self.x.iloc[rows], self.y[rows]
+        d = bootstrap.compare(
+            str(self.spec.primary),
+            y,
+            Answers(*champion.answer(x)),
+            Answers(*model.answer(x)),
+            len(self.classes) - 1,
+            resamples=2_000,
+            confidence=policy.confidence,
+            seed=self.spec.search.seed,
+        )
+        return gate.replaces(d, policy.margin, champion_misses_goals=False).passed
+
+    def _promote(self, model: Model | None) -> None:
+        assert model is not None, "the first data set trains no model"
+        self.champion = model
+        self.promoted = {model.version: Champion(model.version, len(self.promoted) + self.made, model.reference)}
+
+    def _tick(self) -> datetime:
+        self.clock += timedelta(seconds=1)
+        return self.clock
+
+
+def _numeric(name: str, values: Array) -> Any:
+    known = values[~np.isnan(values)]
+    edges = np.unique(np.quantile(known, np.linspace(0, 1, _EDGES + 2)[1:-1])) if len(known) else np.empty(0)
+    counts = np.bincount(np.searchsorted(edges, known, side="right"), minlength=len(edges) + 1)
+    return numeric_column(name, len(values), len(values) - len(known), edges.tolist(), counts.tolist())
