@@ -1,3 +1,4 @@
+import asyncio
 import hashlib
 from pathlib import Path
 
@@ -46,3 +47,17 @@ async def test_an_append_log_knows_its_last_entry(platform: Platform) -> None:
     assert [n for n, _ in await log.entries()] == [1, 2, 3]
     with pytest.raises(Poison):
         await log.append(3, ObservedLabel(prediction_id="p", label=0))
+
+
+async def test_an_entry_that_is_named_before_it_can_be_read_is_waited_for(platform: Platform) -> None:
+    log = AppendLog(platform.store, promotions_prefix("demo"), ObservedLabel)
+    ref = await log.append(1, ObservedLabel(prediction_id="p1", label=1))
+    entry = await platform.store.get(ref)
+    assert await log.height() == 1
+    await platform.store.delete(ref.key)
+    with pytest.raises(ObjectMissing):
+        await log.last()
+    back = asyncio.create_task(platform.store.put(ref.key, entry))
+    found = await log.last()
+    await back
+    assert found is not None and found[1].prediction_id == "p1"

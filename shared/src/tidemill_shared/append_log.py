@@ -1,15 +1,18 @@
 """An append-only sequence of documents in the object store: the highest number is the present."""
 
+import asyncio
 import re
 from typing import Generic, TypeVar
 
 from tidemill_contracts.artifacts import ArtifactRef
 from tidemill_contracts.document import Document
-from tidemill_shared.errors import Poison
+from tidemill_shared.errors import ObjectMissing, Poison
 from tidemill_shared.store import Store
 
 DocumentT = TypeVar("DocumentT", bound=Document)
 _ENTRY = re.compile(r"([0-9]{8})\.json")
+_PAUSES = (0.02, 0.05, 0.1, 0.2, 0.4)
+"""Seconds between attempts at an entry that was just seen: rclone names a new object a moment before it gives it."""
 
 
 class AppendLog(Generic[DocumentT]):
@@ -59,7 +62,11 @@ class AppendLog(Generic[DocumentT]):
         return await self._store.put_document(self._key(sequence), document)
 
     async def _read(self, sequence: int) -> DocumentT:
-        document = await self._store.read_document(self._key(sequence), self._document)
-        if document is None:
-            raise Poison("missing", f"{self._key(sequence)} has vanished")
-        return document
+        """An entry that is known to be there. Raises ObjectMissing, never Poison: a later delivery may find it."""
+        for pause in (*_PAUSES, None):
+            document = await self._store.read_document(self._key(sequence), self._document)
+            if document is not None:
+                return document
+            if pause is not None:
+                await asyncio.sleep(pause)
+        raise ObjectMissing(f"{self._key(sequence)} is named by the store but cannot be read")
