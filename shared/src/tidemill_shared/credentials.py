@@ -82,6 +82,33 @@ class Credentials:
         """One API key, for who calls: ``producer``, ``reader`` or ``operator``."""
         return self.directory / "api" / name
 
+    def environment(self, service: str | None = None) -> dict[str, str]:
+        """The settings that name the secrets of a service by file, or those of the operator: no more than it needs."""
+        named = {
+            "REDIS__PASSWORD_FILE": self.redis_password(service or "operator"),
+            "STORE__ACCESS_KEY_FILE": self.store_access_key,
+            "STORE__SECRET_KEY_FILE": self.store_secret_key,
+            **self._keys(service),
+        }
+        if service:
+            named["HTTP__KEYS_FILE"] = self.api_keys
+        return {"TIDEMILL_REDIS__USERNAME": service or "operator"} | {
+            f"TIDEMILL_{name}": str(path) for name, path in named.items()
+        }
+
+    def _keys(self, service: str | None) -> dict[str, Path]:
+        keys = {
+            None: {"OPERATOR_PRIVATE_FILE": self.operator_private_key},
+            "packaging": {"PRIVATE_FILE": self.private_key},
+            "validation": {
+                "PUBLIC_FILE": self.public_key,
+                "PROMOTION_PRIVATE_FILE": self.promotion_private_key,
+                "OPERATOR_PUBLIC_FILE": self.operator_public_key,
+            },
+            "serving": {"PUBLIC_FILE": self.public_key, "PROMOTION_PUBLIC_FILE": self.promotion_public_key},
+        }
+        return {f"KEYS__{name}": path for name, path in keys.get(service, {}).items()}
+
 
 def _write(path: Path, content: str | bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import os
+import shutil
 import signal
 import sys
 import time
@@ -116,10 +117,11 @@ class Fleet:
 
     async def start(self) -> None:
         """Servers first, then every service at once."""
-        password = self.credentials.redis_password.read_text()
         access, secret = (f.read_text() for f in (self.credentials.store_access_key, self.credentials.store_secret_key))
         commands = {
-            "redis": embedded.redis_server(self.directory / "redis", self.redis_port, password),
+            "redis": embedded.redis_server(
+                self.directory / "redis", self.redis_port, self.credentials.redis_access_list
+            ),
             "store": embedded.store_server(self.directory / "store", self.store_port, access, secret),
         }
         for name, command in commands.items():
@@ -133,6 +135,14 @@ class Fleet:
             for number in range(1, count + 1):
                 await self.add(name, number)
         await self.ready()
+
+    async def lose_redis(self) -> None:
+        """Redis dies and its volume is gone; an empty one starts in its place."""
+        redis = self.servers["redis"]
+        await redis.stop(signal.SIGKILL)
+        shutil.rmtree(self.directory / "redis")
+        await redis.start()
+        await asyncio.to_thread(embedded.wait_for_port, self.redis_port)
 
     async def add(self, name: str, number: int, wrapper: tuple[str, ...] = ("-m", "")) -> Process:
         """One more replica of a service; ``wrapper`` replaces ``-m tidemill_x`` by another way to start it."""
@@ -153,21 +163,16 @@ class Fleet:
         )
         told = {
             "REDIS__URL": f"redis://127.0.0.1:{redis}/0",
-            "REDIS__PASSWORD_FILE": str(self.credentials.redis_password),
             "STORE__ENDPOINT": f"127.0.0.1:{store}",
-            "STORE__ACCESS_KEY_FILE": str(self.credentials.store_access_key),
-            "STORE__SECRET_KEY_FILE": str(self.credentials.store_secret_key),
             "STORE__CACHE_DIRECTORY": str(self.directory / "cache" / f"{name}-{number}"),
             "STORE__TIMEOUT_SECONDS": "3",
-            "KEYS__PRIVATE_FILE": str(self.credentials.private_key) if name == "packaging" else "",
-            "KEYS__PUBLIC_FILE": str(self.credentials.public_key),
             "HTTP__PORT": str(self._http[f"{name}-{number}"]),
             "INSTANCE": str(number),
             "DELIVERY__LEASE_SECONDS": str(LEASE_SECONDS),
             "DELIVERY__MAX_DELIVERIES": "100",
             "DELIVERY__BLOCK_SECONDS": "0.2",
         }
-        return {f"TIDEMILL_{k}": v for k, v in told.items() if v} | self.overrides
+        return self.credentials.environment(name) | {f"TIDEMILL_{k}": v for k, v in told.items()} | self.overrides
 
     async def ready(self, seconds: float = 60.0) -> None:
         """Until every service says so."""
@@ -189,10 +194,12 @@ class Fleet:
     @contextlib.asynccontextmanager
     async def client(self) -> AsyncIterator["Client"]:
         """A person's connections, around the proxies."""
-        secret = self.credentials.redis_password.read_text()
+        secret = self.credentials.redis_password().read_text()
         bus = Bus(
             "chaos",
-            RedisSettings(url=f"redis://127.0.0.1:{self.redis_port}/0", password=SecretStr(secret)),
+            RedisSettings(
+                url=f"redis://127.0.0.1:{self.redis_port}/0", username="operator", password=SecretStr(secret)
+            ),
             namespace=self.namespace,
         )
         store = Store(

@@ -206,7 +206,7 @@ async def redis_lost(run: Run) -> None:
         if k.startswith(("registry/", "datasets/", "reports/", "inbox/", "packages/"))
     }
     run.evidence.answers += before.answers
-    await run.client.bus.redis.flushall()
+    await run.fleet.lose_redis()
     run.fault()
     for process in run.fleet.services.values():
         process.send(signal.SIGKILL)
@@ -284,6 +284,6 @@ async def play(names: Sequence[str], folder: Path, size: Size, seed: int) -> Asy
             seconds = time.monotonic() - begun
             await collect(client, load.PIPELINE, evidence)
             evidence.logs = fleet.logs()
-            secrets = fleet.credentials.redis_password, fleet.credentials.store_secret_key
+            secrets = fleet.credentials.redis_password(), fleet.credentials.store_secret_key
             evidence.canaries = tuple(file.read_text().strip() for file in secrets)
             yield checker.check(name, run.seed, seconds, evidence)

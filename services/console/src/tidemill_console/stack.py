@@ -139,43 +139,21 @@ class Stack:
     def environment(self, ports: Ports | None = None) -> dict[str, str]:
         """What a person's process needs to reach this stack; secrets are named by file."""
         ports = ports or self.ports()
+        return self._reach(ports) | self.credentials.environment()
+
+    def _reach(self, ports: Ports) -> dict[str, str]:
         return {
             "TIDEMILL_NAMESPACE": _namespace(),
-            "TIDEMILL_REDIS__USERNAME": "operator",
             "TIDEMILL_REDIS__URL": f"redis://127.0.0.1:{ports.redis}/0",
-            "TIDEMILL_REDIS__PASSWORD_FILE": str(self.credentials.redis_password()),
             "TIDEMILL_STORE__ENDPOINT": f"127.0.0.1:{ports.store}",
-            "TIDEMILL_STORE__ACCESS_KEY_FILE": str(self.credentials.store_access_key),
-            "TIDEMILL_STORE__SECRET_KEY_FILE": str(self.credentials.store_secret_key),
-            "TIDEMILL_KEYS__OPERATOR_PRIVATE_FILE": str(self.credentials.operator_private_key),
         }
 
     def _service_environment(self, name: str, ports: Ports) -> dict[str, str]:
-        common = self.environment(ports)
-        del common["TIDEMILL_KEYS__OPERATOR_PRIVATE_FILE"]
-        return common | self._own_environment(name, ports)
-
-    def _own_environment(self, name: str, ports: Ports) -> dict[str, str]:
-        made = self.credentials
-        keys = {
-            "packaging": {"TIDEMILL_KEYS__PRIVATE_FILE": str(made.private_key)},
-            "validation": {
-                "TIDEMILL_KEYS__PUBLIC_FILE": str(made.public_key),
-                "TIDEMILL_KEYS__PROMOTION_PRIVATE_FILE": str(made.promotion_private_key),
-                "TIDEMILL_KEYS__OPERATOR_PUBLIC_FILE": str(made.operator_public_key),
-            },
-            "serving": {
-                "TIDEMILL_KEYS__PUBLIC_FILE": str(made.public_key),
-                "TIDEMILL_KEYS__PROMOTION_PUBLIC_FILE": str(made.promotion_public_key),
-            },
-        }
-        return keys.get(name, {}) | {
-            "TIDEMILL_REDIS__USERNAME": name,
-            "TIDEMILL_REDIS__PASSWORD_FILE": str(self.credentials.redis_password(name)),
+        own = {
             "TIDEMILL_HTTP__PORT": str(ports.services[name]),
-            "TIDEMILL_HTTP__KEYS_FILE": str(self.credentials.api_keys),
             "TIDEMILL_STORE__CACHE_DIRECTORY": str(self.directory / "cache" / name),
         }
+        return self._reach(ports) | self.credentials.environment(name) | own
 
     def _spawn(self) -> None:
         socket_path(self.directory).unlink(missing_ok=True)
