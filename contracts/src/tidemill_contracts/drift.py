@@ -37,6 +37,8 @@ class Statistic(Document):
     reference_rows: int
     current_rows: int
     verdict: Verdict
+    severity: float | None = None
+    """Effect over the smallest that counts, times the column's share of the model's importance, where that is known."""
 
 
 class EvaluatedDrift(Document):

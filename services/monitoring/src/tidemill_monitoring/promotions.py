@@ -82,9 +82,10 @@ class Promotions:
 
 def translate(document: ReferenceDocument, digest: str) -> Reference:
     """The document as the domain wants it."""
+    total = sum(max(c.importance, 0.0) for c in document.columns)
     return Reference(
         digest,
-        tuple(_column(c) for c in document.columns),
+        tuple(_column(c, max(c.importance, 0.0) / total if total > 0 else None) for c in document.columns),
         _column(document.prediction),
         document.score,
         document.error_rows,
@@ -92,9 +93,19 @@ def translate(document: ReferenceDocument, digest: str) -> Reference:
     )
 
 
-def _column(column: ReferenceColumn) -> Column:
-    if column.kind == "numeric":
-        # Without a single value there is nothing to bin: one bin, which no test judges.
-        histogram = column.histogram or Histogram(edges=(), counts=(0,))
-        return numeric_column(column.name, column.rows, column.missing, list(histogram.edges), list(histogram.counts))
-    return categorical_column(column.name, column.rows, column.missing, column.categories)
+def _column(column: ReferenceColumn, importance: float | None = None) -> Column:
+    if column.kind == "categorical":
+        return categorical_column(column.name, column.rows, column.missing, column.categories, importance)
+    # Without a single value there is nothing to bin: one bin, which no test judges.
+    histogram = column.histogram or Histogram(edges=(), counts=(0,))
+    known = column.minimum is not None and column.maximum is not None
+    return numeric_column(
+        column.name,
+        column.rows,
+        column.missing,
+        list(histogram.edges),
+        list(histogram.counts),
+        (column.minimum or 0.0, column.maximum or 0.0) if known else None,
+        column.std or 0.0,
+        importance,
+    )

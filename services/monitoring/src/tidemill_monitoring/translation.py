@@ -22,8 +22,8 @@ from tidemill_contracts.events import (
 )
 from tidemill_contracts.pipeline import PipelineSpec
 from tidemill_monitoring.domain.findings import Degraded, Detected, Evaluated, Finding, Recovered, Resolved, Span
+from tidemill_monitoring.domain.measuring import Test
 from tidemill_monitoring.domain.policy import Policy
-from tidemill_monitoring.domain.verdict import Test
 
 
 def policy_of(spec: PipelineSpec) -> Policy:
@@ -127,6 +127,7 @@ def _statistic(test: Test) -> Statistic:
         reference_rows=test.reference_rows,
         current_rows=test.current_rows,
         verdict=test.verdict,
+        severity=test.severity,
     )
 
 

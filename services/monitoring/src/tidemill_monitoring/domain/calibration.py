@@ -1,11 +1,12 @@
 """Thresholds that hold the false-alarm rate asked for, from the reference and the sizes of both samples."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from tidemill_monitoring.domain.divergence import Counts, Measure, measured
+from tidemill_monitoring.domain.divergence import LINEAR, Counts, Distance, Measure
 
 DRAWS = 2_000
 _GRID = 1.05
@@ -41,20 +42,24 @@ class NullDistribution:
         return float(gammaincc(self.shape, value / self.scale))
 
 
-def null_distribution(measure: Measure, reference: Counts, rows: int, seed: int = 0) -> NullDistribution:
+def null_distributions(
+    distances: Mapping[Measure, Distance], reference: Counts, rows: int, seed: int = 0
+) -> dict[Measure, NullDistribution]:
     """Parametric bootstrap: both samples drawn from the reference's own shares, at their real sizes.
 
     Drawing the reference anew too is what keeps a small reference from raising alarms: E[PSI] is about
-    (bins - 1)(1/n + 1/m). PSI and the squared Jensen-Shannon distance are asymptotically scaled chi-squared, so a
-    gamma law with the draws' mean and variance (Satterthwaite 1946) extends them into the tail.
+    (bins - 1)(1/n + 1/m). PSI and the squares of the other distances are sums of squares of nearly normal variables,
+    so a gamma law with the draws' mean and variance (Satterthwaite 1946) extends them into the tail.
     """
     rng = np.random.default_rng(seed)
     size = int(reference.sum())
     smoothed = (reference + 0.5) / (reference + 0.5).sum()
     first = rng.multinomial(size, smoothed, size=DRAWS).astype(np.float64)
     second = rng.multinomial(rows, smoothed, size=DRAWS).astype(np.float64)
-    squared = measure == "jensen_shannon"
-    values = measured(measure, first, second)
+    return {measure: _fitted(distance(first, second), measure in LINEAR) for measure, distance in distances.items()}
+
+
+def _fitted(values: Counts, squared: bool) -> NullDistribution:
     draws = np.sort(values**2 if squared else values)
     mean, variance = float(draws.mean()), float(draws.var())
     # One bin leaves nothing to vary; the law is then a point at zero.
@@ -66,18 +71,20 @@ def null_distribution(measure: Measure, reference: Counts, rows: int, seed: int 
 class Calibration:
     """Null distributions by column and sample size, computed once each."""
 
-    limit: int = 4_096
-    _known: dict[tuple[str, str, int], NullDistribution] = field(default_factory=dict)
+    limit: int = 2_048
+    _known: dict[tuple[str, int], dict[Measure, NullDistribution]] = field(default_factory=dict)
 
-    def of(self, key: str, measure: Measure, reference: Counts, rows: int) -> NullDistribution:
-        """The distribution for ``rows`` current rows; ``key`` names the reference column (digest and name).
+    def of(
+        self, key: str, distances: Mapping[Measure, Distance], reference: Counts, rows: int
+    ) -> dict[Measure, NullDistribution]:
+        """The distributions for ``rows`` current rows; ``key`` names the reference column (digest and name).
 
         Sizes are rounded down to a 5 % grid, which errs towards fewer alarms.
         """
         size = int(_GRID ** math.floor(math.log(rows) / math.log(_GRID) + 1e-9))
-        known = self._known.get((key, measure, size))
+        known = self._known.get((key, size))
         if known is None:
             if len(self._known) >= self.limit:
                 self._known.clear()
-            known = self._known[(key, measure, size)] = null_distribution(measure, reference, max(size, 1))
+            known = self._known[(key, size)] = null_distributions(distances, reference, max(size, 1))
         return known

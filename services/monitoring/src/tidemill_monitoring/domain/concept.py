@@ -5,7 +5,7 @@ from typing import Any
 
 from tidemill_monitoring.domain.adwin import Adwin, Cut
 from tidemill_monitoring.domain.findings import Detected, Resolved, Span
-from tidemill_monitoring.domain.verdict import Test
+from tidemill_monitoring.domain.measuring import Test
 
 
 @dataclass(slots=True)

@@ -1,12 +1,16 @@
 """Distances between two binned samples. All take counts and work along the last axis."""
 
+from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 Counts = npt.NDArray[np.float64]
-Measure = Literal["psi", "jensen_shannon"]
+Measure = Literal["psi", "jensen_shannon", "kolmogorov_smirnov", "wasserstein", "chi_squared"]
+Distance = Callable[[Counts, Counts], Counts]
+LINEAR: frozenset[Measure] = frozenset({"jensen_shannon", "kolmogorov_smirnov", "wasserstein", "chi_squared"})
+"""Measures whose squares, without drift, behave like sums of squares of normal variables; PSI is such a sum itself."""
 
 
 def shares(counts: Counts) -> Counts:
@@ -32,6 +36,39 @@ def jensen_shannon(reference: Counts, current: Counts) -> Counts:
     return np.asarray(np.sqrt(np.maximum(divergence, 0.0)))
 
 
-def measured(measure: Measure, reference: Counts, current: Counts) -> Counts:
-    """The distance by name."""
-    return psi(reference, current) if measure == "psi" else jensen_shannon(reference, current)
+def kolmogorov_smirnov(reference: Counts, current: Counts) -> Counts:
+    """Largest difference of the two distribution functions at the edges, between 0 and 1."""
+    return np.asarray(np.abs(_gap(reference, current)).max(axis=-1, initial=0.0))
+
+
+def wasserstein(widths: Counts) -> Distance:
+    """The distance of order 1 in standard deviations: area between the distribution functions, by trapezoids.
+
+    ``widths`` [bins], in standard deviations, run from the reference's minimum over the edges to its maximum: values
+    beyond these count as lying on them.
+    """
+
+    def distance(reference: Counts, current: Counts) -> Counts:
+        gap = np.abs(_gap(reference, current))
+        ends = np.zeros((*gap.shape[:-1], 1))
+        heights = np.concatenate([ends, gap, ends], axis=-1)
+        return np.asarray((heights[..., 1:] + heights[..., :-1]) @ (widths / 2))
+
+    return distance
+
+
+def chi_squared(reference: Counts, current: Counts) -> Counts:
+    """Cohen's w, the effect size of the chi-squared test of homogeneity: the root of chi-squared for shares."""
+    p = reference / np.maximum(reference.sum(axis=-1, keepdims=True), 1)
+    q = current / np.maximum(current.sum(axis=-1, keepdims=True), 1)
+    middle = (p + q) / 2
+    return np.asarray(np.sqrt(((p - q) ** 2 / np.where(middle > 0, middle, 1.0)).sum(axis=-1)))
+
+
+def _gap(reference: Counts, current: Counts) -> Counts:
+    """Difference of the distribution functions at the inner edges."""
+    return np.asarray(_below(current) - _below(reference))
+
+
+def _below(counts: Counts) -> Counts:
+    return np.asarray(np.cumsum(counts, axis=-1)[..., :-1] / np.maximum(counts.sum(axis=-1, keepdims=True), 1))

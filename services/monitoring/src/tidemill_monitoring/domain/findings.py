@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from tidemill_monitoring.domain.verdict import Test, Verdict
+from tidemill_monitoring.domain.measuring import Test, Verdict
 
 Kind = Literal["data", "prediction", "concept"]
 

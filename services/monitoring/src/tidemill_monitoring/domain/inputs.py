@@ -6,10 +6,11 @@ from typing import Any, Literal
 
 from tidemill_monitoring.domain.calibration import Calibration
 from tidemill_monitoring.domain.findings import Detected, Evaluated, Finding, Resolved, Span
+from tidemill_monitoring.domain.measuring import Test
 from tidemill_monitoring.domain.outcome import AnsweredRow
 from tidemill_monitoring.domain.policy import Policy
 from tidemill_monitoring.domain.reference import Reference
-from tidemill_monitoring.domain.verdict import CORRECTION, Standing, Test, test_columns, test_prediction, worst
+from tidemill_monitoring.domain.verdict import CORRECTION, Standing, test_columns, test_prediction, worst
 from tidemill_monitoring.domain.window import RowWindow
 
 Kind = Literal["data", "prediction"]

@@ -8,12 +8,12 @@ from typing import Any
 from tidemill_monitoring.domain.adwin import Adwin
 from tidemill_monitoring.domain.concept import ErrorWatch
 from tidemill_monitoring.domain.findings import Detected, Evaluated, Finding, Resolved, Span
+from tidemill_monitoring.domain.measuring import Test, Verdict
 from tidemill_monitoring.domain.outcome import LabelledRow, error_of, outcome_of
 from tidemill_monitoring.domain.performance import Goal, Performance
 from tidemill_monitoring.domain.policy import Policy
 from tidemill_monitoring.domain.reference import Reference
 from tidemill_monitoring.domain.score import Outcome, reported
-from tidemill_monitoring.domain.verdict import Test, Verdict
 
 NOTHING = Span(0, 0, 0, 0.0, 0.0)
 

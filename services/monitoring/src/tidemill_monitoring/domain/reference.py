@@ -25,6 +25,13 @@ class ReferenceColumn:
     categories: Mapping[str, int]
     """Categorical: position of each known category in ``counts``."""
     counts: Counts
+    minimum: float | None = None
+    maximum: float | None = None
+    """Numeric: the range of the reference."""
+    std: float = 0.0
+    """Numeric: standard deviation."""
+    importance: float | None = None
+    """Share of the model's importance that is this column's; None: not known."""
 
     @property
     def present(self) -> int:
@@ -33,8 +40,11 @@ class ReferenceColumn:
 
     @property
     def unlisted(self) -> int:
-        """Rows to expect of no listed category: those of categories too rare to be listed, and as many again as
-        there are categories seen once (Good 1953)."""
+        """Rows to expect that the reference would not know: values beyond its range (one on each side would lie
+        there), or of no listed category: those too rare to be listed, and as many again as there are categories
+        seen once (Good 1953)."""
+        if self.kind == "numeric":
+            return 2
         listed = int(self.counts.sum())
         return max(0, self.rows - self.missing - listed) + int((self.counts == 1).sum())
 
@@ -53,14 +63,26 @@ class Reference:
     """Standard deviation of the target, for errors of a regression."""
 
 
-def numeric_column(name: str, rows: int, missing: int, edges: list[float], counts: list[int]) -> ReferenceColumn:
-    """A numeric reference; ``counts`` has one more entry than ``edges``."""
-    return ReferenceColumn(
-        name, "numeric", rows, missing, np.asarray(edges, np.float64), {}, np.asarray(counts, np.float64)
-    )
+def numeric_column(
+    name: str,
+    rows: int,
+    missing: int,
+    edges: list[float],
+    counts: list[int],
+    limits: tuple[float, float] | None = None,
+    std: float = 0.0,
+    importance: float | None = None,
+) -> ReferenceColumn:
+    """A numeric reference; ``counts`` has one more entry than ``edges``, ``limits`` are its smallest and largest
+    value."""
+    low, high = limits or (None, None)
+    bins, cells = np.asarray(edges, np.float64), np.asarray(counts, np.float64)
+    return ReferenceColumn(name, "numeric", rows, missing, bins, {}, cells, low, high, std, importance)
 
 
-def categorical_column(name: str, rows: int, missing: int, categories: Mapping[str, int]) -> ReferenceColumn:
+def categorical_column(
+    name: str, rows: int, missing: int, categories: Mapping[str, int], importance: float | None = None
+) -> ReferenceColumn:
     """A categorical reference from the rows of each category."""
     sums: dict[str, int] = {}
     for category in sorted(categories):
@@ -68,7 +90,7 @@ def categorical_column(name: str, rows: int, missing: int, categories: Mapping[s
         sums[key] = sums.get(key, 0) + categories[category]
     positions = {key: i for i, key in enumerate(sums)}
     counts = np.asarray(list(sums.values()), np.float64)
-    return ReferenceColumn(name, "categorical", rows, missing, np.empty(0), positions, counts)
+    return ReferenceColumn(name, "categorical", rows, missing, np.empty(0), positions, counts, importance=importance)
 
 
 def category_key(value: object) -> str:

@@ -1,0 +1,158 @@
+"""The tests of one column: how far it is from its reference, and how likely that is by chance."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from tidemill_monitoring.domain.calibration import Calibration, NullDistribution
+from tidemill_monitoring.domain.divergence import (
+    Distance,
+    Measure,
+    chi_squared,
+    jensen_shannon,
+    kolmogorov_smirnov,
+    psi,
+    wasserstein,
+)
+from tidemill_monitoring.domain.proportion import increase_p_value, significant_from
+from tidemill_monitoring.domain.reference import ReferenceColumn
+from tidemill_monitoring.domain.window import ColumnCounts
+
+Verdict = Literal["insufficient_data", "stable", "warning", "drift"]
+EFFECT_FLOOR = {
+    "psi": 0.1,
+    "jensen_shannon": 0.1,
+    "kolmogorov_smirnov": 0.1,
+    "wasserstein": 0.25,
+    "chi_squared": 0.25,
+    "missing_rate": 0.05,
+    "unseen_rate": 0.01,
+    "range_rate": 0.01,
+}
+"""A smaller effect is at most a warning, however significant. 0.1 is the customary "minor" PSI; a shift of a quarter of
+a standard deviation has a Kolmogorov-Smirnov distance of 0.1, and a PSI of 0.06."""
+IMPACT_FLOOR = 0.01
+"""Drift of a column with a smaller share of the model's importance is at most a warning."""
+
+
+@dataclass(frozen=True, slots=True)
+class Test:
+    """One test of one column."""
+
+    __test__ = False  # not a test case, whatever pytest makes of the name
+
+    name: str
+    test: str
+    statistic: float
+    threshold: float
+    p_value: float
+    effect: float
+    reference_rows: int
+    current_rows: int
+    verdict: Verdict
+    severity: float | None = None
+    """Effect over its floor, times the column's share of the model's importance; None: importance is not known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A test before the correction over all tests of its window."""
+
+    column: ReferenceColumn
+    test: str
+    statistic: float
+    effect: float
+    p_value: float
+    reference_rows: int
+    current_rows: int
+    null: NullDistribution | tuple[int, int] | None
+    """Where its threshold comes from: a calibrated distribution, or cases and rows of the reference. None: too few
+    rows to say anything."""
+
+    @property
+    def enough(self) -> bool:
+        """Whether there were rows enough to judge by."""
+        return self.null is not None
+
+    def judged(self, cut: float) -> Test:
+        """The verdict, with p-values up to ``cut`` beyond chance."""
+        importance = self.column.importance
+        severity = None if importance is None else max(self.effect, 0.0) / EFFECT_FLOOR[self.test] * importance
+        return Test(
+            self.column.name,
+            self.test,
+            self.statistic,
+            self._threshold(cut),
+            self.p_value,
+            self.effect,
+            self.reference_rows,
+            self.current_rows,
+            self._verdict(cut),
+            severity,
+        )
+
+    def _verdict(self, cut: float) -> Verdict:
+        if self.null is None:
+            return "insufficient_data"
+        if self.p_value > cut:
+            return "stable"
+        importance = self.column.importance
+        matters = importance is None or importance >= IMPACT_FLOOR
+        return "drift" if matters and self.effect >= EFFECT_FLOOR[self.test] else "warning"
+
+    def _threshold(self, cut: float) -> float:
+        if isinstance(self.null, NullDistribution):
+            return self.null.threshold(cut)
+        if self.null is None:
+            return 0.0
+        # Searching the threshold costs a dozen tails, so a share that did not grow is spared it.
+        return significant_from(*self.null, self.current_rows, cut) if self.statistic else 1.0
+
+
+def distances_of(column: ReferenceColumn) -> Mapping[Measure, Distance]:
+    """The distances a column of this kind is judged by."""
+    if column.kind == "categorical":
+        return {"jensen_shannon": jensen_shannon, "chi_squared": chi_squared}
+    found: dict[Measure, Distance] = {"psi": psi, "kolmogorov_smirnov": kolmogorov_smirnov}
+    if column.minimum is not None and column.maximum is not None and column.std > 0:
+        places = np.concatenate([[column.minimum], column.edges, [column.maximum]])
+        found["wasserstein"] = wasserstein(np.diff(places) / column.std)
+    return found
+
+
+def shape_tests(
+    digest: str, column: ReferenceColumn, counts: ColumnCounts, min_rows: int, calibration: Calibration
+) -> list[Measured]:
+    """The distances between the shapes, against their distribution without drift at these sizes."""
+    current = np.asarray(counts.counts, np.float64)
+    rows = int(current.sum())
+    distances = distances_of(column)
+    if min(rows, column.present) < min_rows or len(current) < 2:
+        return [Measured(column, name, 0.0, 0.0, 1.0, column.present, rows, None) for name in distances]
+    nulls = calibration.of(f"{digest}:{column.name}", distances, column.counts, rows)
+    found = []
+    for name, distance in distances.items():
+        value = float(distance(column.counts, current))
+        p_value = nulls[name].p_value(value)
+        found.append(Measured(column, name, value, value, p_value, column.present, rows, nulls[name]))
+    return found
+
+
+def share_tests(column: ReferenceColumn, counts: ColumnCounts, rows: int, min_rows: int) -> list[Measured]:
+    """Missing cells, and values the reference does not have: Fisher's exact test of an increase."""
+    found = [_share(column, "missing_rate", column.missing, counts.missing, rows, min_rows)]
+    if column.kind == "categorical":
+        found.append(_share(column, "unseen_rate", column.unlisted, counts.unseen, rows, min_rows))
+    elif column.minimum is not None:
+        found.append(_share(column, "range_rate", column.unlisted, counts.unseen, rows, min_rows))
+    return found
+
+
+def _share(column: ReferenceColumn, test: str, before: int, now: int, rows: int, min_rows: int) -> Measured:
+    if min(rows, column.rows) < min_rows:
+        return Measured(column, test, 0.0, 0.0, 1.0, column.rows, rows, None)
+    p_value = increase_p_value(before, column.rows, now, rows)
+    effect = now / rows - before / column.rows
+    return Measured(column, test, now / rows, effect, p_value, column.rows, rows, (before, column.rows))
