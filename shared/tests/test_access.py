@@ -1,5 +1,6 @@
 """The door of HTTP routes: keys, scopes, rates, sizes, and when there must be keys at all."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from tidemill_shared import access
 from tidemill_shared.credentials import create
 from tidemill_shared.errors import ConfigurationError
 from tidemill_shared.guard import COOKIE, Door, Rate, guarded
+from tidemill_shared.health import Readiness
 from tidemill_shared.settings import HttpSettings
 
 
@@ -118,6 +120,23 @@ async def test_without_keys_a_page_from_elsewhere_reaches_nothing() -> None:
             assert (await client.post("/v2/echo", headers=headers)).status_code == 403
         for headers in ({"Origin": "http://localhost:8080"}, {"Host": "[::1]:8080"}):
             assert (await client.post("/v2/echo", headers=headers)).status_code == 200
+
+
+async def test_many_who_ask_for_health_are_one_question_to_redis() -> None:
+    asked = []
+
+    async def probe() -> str | None:
+        asked.append(1)
+        await asyncio.sleep(0)
+        return "no" if len(asked) == 1 else None
+
+    readiness = Readiness(probe)
+    assert await asyncio.gather(*(readiness.problem() for _ in range(100))) == ["no"] * 100
+    assert len(asked) == 1
+    deadline = asyncio.get_running_loop().time() + 10
+    while await readiness.problem() is not None:
+        assert asyncio.get_running_loop().time() < deadline
+        await asyncio.sleep(0.01)
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "tidemill.example"])  # noqa: S104

@@ -105,6 +105,24 @@ def test_containers_may_do_next_to_nothing() -> None:
         assert secret == [], name
 
 
+def test_the_image_runs_as_nobody_and_takes_in_what_it_needs() -> None:
+    recipe = (ROOT / "deploy" / "service.Dockerfile").read_text().splitlines()
+    last = recipe[max(i for i, line in enumerate(recipe) if line.startswith("FROM ")) :]
+    assert "USER 10001:10001" in last
+    assert last.index("USER 10001:10001") < next(i for i, line in enumerate(last) if line.startswith("ENTRYPOINT"))
+    assert not any(line.startswith("ADD ") or "sudo" in line or "curl" in line for line in recipe)
+    assert any("--require-hashes --no-deps -r selected.lock" in line for line in recipe)
+    assert [line for line in last if line.startswith("COPY")] == ["COPY --from=build /opt/tidemill /opt/tidemill"]
+    secret = re.compile("PASSWORD|SECRET|TOKEN|PRIVATE", re.IGNORECASE)
+    assert not [line for line in recipe if line.startswith(("ARG", "ENV")) and secret.search(line)]
+    # What the build may see is a list of what it needs: no .tidemill, no .env, no .git can slip in.
+    context = (ROOT / ".dockerignore").read_text().split()
+    assert context[0] == "*"
+    assert all(part.startswith("!") or part == "**/__pycache__" for part in context[1:])
+    wanted = {part.split("/")[0].removeprefix("!") for part in context[1:]} - {"**"}
+    assert wanted == {"requirements.lock", "contracts", "shared", "services", "deploy"}
+
+
 def test_each_container_holds_its_own_secrets_only() -> None:
     import yaml
 

@@ -15,7 +15,8 @@ import traceback
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import Any, Self, TypeVar
 
 from tidemill_shared.errors import ChildDied
 from tidemill_shared.log import configure, logger
@@ -36,6 +37,11 @@ class Bounds:
     file_bytes: int | None = None
     """Size of any one file it writes."""
 
+    @classmethod
+    def of_machine(cls) -> Self:
+        """Memory alone is bound, by what the machine or the container has."""
+        return cls(memory_bytes=most_memory())
+
     def apply(self) -> None:
         """Bind this process, for good."""
         wanted = {
@@ -50,9 +56,12 @@ class Bounds:
                 resource.setrlimit(kind, (bound, bound))
 
 
-def machine_memory() -> int:
-    """Bytes of memory of this machine."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+def most_memory() -> int:
+    """Three quarters of the memory of this machine, or of what its container may use, in bytes."""
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    with contextlib.suppress(OSError, ValueError):  # no such file, or "max"
+        total = min(total, int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    return total * 3 // 4
 
 
 def _watch(life: Connection) -> None:

@@ -1,6 +1,8 @@
 """Health over HTTP: ``/livez`` (the process turns) and ``/readyz`` (it can do its work)."""
 
+import asyncio
 import contextlib
+import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 
 import uvicorn
@@ -13,6 +15,28 @@ Probe = Callable[[], Awaitable[str | None]]
 """None when all is well, else what is not."""
 
 
+_FRESH_SECONDS = 0.2
+"""Health needs no key, so that whoever asks must not make each question one for Redis and the store too."""
+
+
+class Readiness:
+    """Asks the probe for everybody who waits, and not again for a moment."""
+
+    def __init__(self, probe: Probe) -> None:
+        self._probe = probe
+        self._asking = asyncio.Lock()
+        self._until = -1.0
+        self._problem: str | None = None
+
+    async def problem(self) -> str | None:
+        """None when all is well, else what was not, a moment ago at most."""
+        async with self._asking:
+            if time.monotonic() > self._until:
+                self._problem = await self._probe()
+                self._until = time.monotonic() + _FRESH_SECONDS
+            return self._problem
+
+
 class _Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -23,11 +47,13 @@ class _Server(uvicorn.Server):
 def build_server(name: str, host: str, port: int, probe: Probe, routes: Sequence[BaseRoute]) -> uvicorn.Server:
     """An HTTP server with the health routes and whatever else the service mounted."""
 
+    readiness = Readiness(probe)
+
     async def livez(_: Request) -> JSONResponse:
         return JSONResponse({"service": name, "status": "live"})
 
     async def readyz(_: Request) -> JSONResponse:
-        problem = await probe()
+        problem = await readiness.problem()
         if problem is None:
             return JSONResponse({"service": name, "status": "ready"})
         return JSONResponse({"service": name, "status": "not ready", "reason": problem}, status_code=503)

@@ -19,7 +19,7 @@ from tidemill_ingestion.keeping import keep
 from tidemill_ingestion.settings import IngestionGroup
 from tidemill_ingestion.translation import fixed_features, policy_of, rejected
 from tidemill_ingestion.work import PRELOAD, work
-from tidemill_shared.child import Bounds, Child, machine_memory
+from tidemill_shared.child import Bounds, Child, most_memory
 from tidemill_shared.errors import ChildDied
 from tidemill_shared.inbox import accept
 from tidemill_shared.log import logger
@@ -42,7 +42,7 @@ class Ingestion:
         self._settings = settings
         self.history = History(service.store)
         bounds = Bounds(
-            memory_bytes=settings.memory_bytes or machine_memory() * 3 // 4,
+            memory_bytes=settings.memory_bytes or most_memory(),
             cpu_seconds=int(settings.limit_seconds * (os.cpu_count() or 1)) + 1,
             file_bytes=2 * settings.max_unpacked_bytes,
         )

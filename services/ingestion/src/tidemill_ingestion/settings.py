@@ -21,7 +21,7 @@ class IngestionGroup(Group):
     max_field_bytes: int = Field(default=1024**2, ge=16)
     """Size of one value, at most (of one line, in JSON Lines, sixteen times that)."""
     memory_bytes: int | None = Field(default=None, ge=256 * 1024**2)
-    """Memory one preparation may take; None is three quarters of the machine's."""
+    """Memory one preparation may take; None is three quarters of the machine's or container's."""
     profile_rows: int = Field(default=100_000, ge=100)
     """Newest rows the profile is computed on, at most."""
     sweep_seconds: float = Field(default=60.0, gt=0, le=86_400)

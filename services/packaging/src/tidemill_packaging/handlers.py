@@ -14,7 +14,7 @@ from tidemill_packaging.job import Job, Unpackable
 from tidemill_packaging.keeping import Keeper
 from tidemill_packaging.settings import PackagingGroup
 from tidemill_packaging.work import PRELOAD, pack
-from tidemill_shared.child import Child
+from tidemill_shared.child import Bounds, Child
 from tidemill_shared.log import logger
 from tidemill_shared.service import Service
 from tidemill_shared.signing import Signer
@@ -30,7 +30,7 @@ class Packager:
         self._store = service.store
         self._settings = settings
         self._keeper = Keeper(service.store, signer, settings, code_version)
-        self.child = Child(PRELOAD, service="packaging")
+        self.child = Child(PRELOAD, service="packaging", bounds=Bounds.of_machine())
 
     async def on_model_trained(self, event: ModelTrained) -> ModelPackaged | PackagingFailed:
         """Convert, compare, describe, replay, sign, store, announce; a package that is there already is announced."""

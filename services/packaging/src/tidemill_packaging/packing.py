@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from tidemill_packaging.domain import conversion, golden, parity, reference, rows, trusted
 from tidemill_packaging.domain.runtime import Packaged
 from tidemill_packaging.job import Job, Packed, Step, Unpackable
+from tidemill_shared.model_bytes import UnsafeModel, check_model
 
 Array = NDArray[Any]
 LABEL_AGREEMENT, METRIC_DIFFERENCE = 0.999, 0.001
@@ -108,7 +109,8 @@ def _convert(job: Job, model: Any) -> tuple[bytes, Packaged]:
             classify=job.classify,
             opset=job.opset,
         )
-    except conversion.UnconvertibleError as error:
+        check_model(onnx)
+    except (conversion.UnconvertibleError, UnsafeModel) as error:
         raise _RefusedError("unconvertible", str(error)) from error
     return onnx, Packaged(onnx)
 

@@ -1,4 +1,5 @@
-"""From a promotion to a model that may answer: judgement, signature, digests, golden predictions, in this order."""
+"""From a promotion to a model that may answer: judgement, signature, digests, operators, golden predictions, in this
+order."""
 
 import asyncio
 from dataclasses import dataclass, field, replace
@@ -14,6 +15,7 @@ from tidemill_serving.domain.golden import prove
 from tidemill_serving.domain.model import Model
 from tidemill_serving.encode import Stamp
 from tidemill_shared.errors import Poison
+from tidemill_shared.model_bytes import check_model
 from tidemill_shared.signing import Verifier
 from tidemill_shared.store import Store
 
@@ -60,6 +62,8 @@ class Loader:
             raise Poison("manifest", f"{promotion.version}: a document is not what it should be ({what})") from None
         try:
             model = await asyncio.to_thread(self._build, onnx, signature, golden)
+        except Poison:
+            raise
         except Exception as error:
             # Whatever a runtime says of these bytes, they will not get better by trying again.
             raise Poison("proof", f"{promotion.version}: {error}") from error
@@ -80,6 +84,7 @@ class Loader:
         return manifest
 
     def _build(self, onnx: bytes, signature: Signature, golden: Golden) -> Model:
+        check_model(onnx)
         reject = signature.unknown_categories == "reject"
         known = {name: frozenset(values) for name, values in signature.categories.items()} if reject else None
         model = Model(

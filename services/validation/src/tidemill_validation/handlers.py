@@ -17,7 +17,7 @@ from tidemill_contracts.events import (
 from tidemill_contracts.package import PackageManifest
 from tidemill_contracts.pipeline import PipelineSpec
 from tidemill_contracts.promotion import RejectedModel, ValidatedModel, ValidationReport
-from tidemill_shared.child import Child
+from tidemill_shared.child import Bounds, Child
 from tidemill_shared.errors import Poison
 from tidemill_shared.log import logger
 from tidemill_shared.seal import OperatorCheck, PromotionSeal
@@ -55,7 +55,7 @@ class Judge:
         self._reports = Reports(service.store, code_version)
         self._registry = Registry(service, seal)
         self._operator = operator
-        self.child = Child(PRELOAD, service="validation")
+        self.child = Child(PRELOAD, service="validation", bounds=Bounds.of_machine())
 
     async def on_model_packaged(self, event: ModelPackaged) -> list[ModelValidated | ModelPromoted] | ModelRejected:
         """Verify, judge, report, and promote what has proven better."""

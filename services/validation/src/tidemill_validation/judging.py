@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from tidemill_shared.model_bytes import check_model
 from tidemill_validation.domain import bootstrap, gate, rows, scores
 from tidemill_validation.domain.answers import Answers, aligned
 from tidemill_validation.domain.invariants import invariants
@@ -42,6 +43,7 @@ def judge(job: Job) -> Judged:
 
 
 def _opened(job: Job, candidate: Candidate) -> Package:
+    check_model(candidate.onnx)
     return Package(
         candidate.onnx,
         numeric=candidate.numeric,
