@@ -26,7 +26,7 @@ demo: $(STAMP) ## Replay 137 baseball seasons through the whole loop (ARGS=--jso
 	@$(BIN)/tidemill demo $(ARGS)
 
 test: $(STAMP) ## Run every test on a real Redis and a real S3 server (ARGS="-k name" selects)
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest --numprocesses logical --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: $(STAMP) ## Lint, format, types, imports, generated files, compatibility with the last release
 	$(BIN)/ruff check $(SOURCES)

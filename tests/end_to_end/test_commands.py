@@ -54,7 +54,7 @@ def shell(
     command: str, cwd: Path, extra: dict[str, str] | None = None, seconds: float = 240
 ) -> "subprocess.CompletedProcess[str]":
     """Run a command as a person would, without the settings of whoever runs the tests."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("TIDEMILL_", "PYTEST_", "MAKE", "MFLAGS"))}
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("TIDEMILL_", "PYTEST_", "MAKE", "MFLAGS", "ARGS"))}
     return subprocess.run(
         ["sh", "-euc", command],
         cwd=cwd,

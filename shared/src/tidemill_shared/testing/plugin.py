@@ -13,6 +13,12 @@ from tidemill_shared.testing.platform import Platform
 from tidemill_shared.testing.servers import Servers, container_servers, local_servers
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests come first: with several workers none is left with a long one at the end."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.fixture(scope="session")
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
     """A real Redis and a real S3 server for the whole session."""
