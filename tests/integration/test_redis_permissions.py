@@ -13,6 +13,7 @@ from redis.exceptions import AuthenticationError, NoPermissionError, ResponseErr
 from tidemill_contracts.registry import EVENTS
 from tidemill_contracts.streams import stream_key
 from tidemill_shared import embedded, permissions
+from tidemill_shared.archive import archivist
 from tidemill_shared.credentials import Credentials, create
 from tidemill_shared.testing.servers import process
 
@@ -78,6 +79,12 @@ async def test_a_service_is_refused_every_stream_that_is_not_its_own(guarded: Gu
                 refused += 1
     print(f"{service}: {refused} of {tried} calls on {len(EVENTS)} streams refused")
     assert tried > 20
+
+
+def test_every_control_stream_is_archived_by_one_service_that_may_read_it() -> None:
+    for type_, cls in EVENTS.items():
+        if cls.plane == "control":
+            assert concerns(archivist(cls), type_)
 
 
 @EACH

@@ -102,7 +102,7 @@ def answered(directory: Path, name: str) -> bool:
     return bool(json.loads(out.read_text().splitlines()[0])["prediction"] == "yes")
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(500)
 def test_redis_lost_in_the_middle_of_the_work_loses_nothing_accepted(stack: Path) -> None:
     supervisor = Supervisor(stack.resolve())
     declare(stack, "served")
@@ -131,29 +131,23 @@ def test_redis_lost_in_the_middle_of_the_work_loses_nothing_accepted(stack: Path
     outcome = stack / "store" / "tidemill" / "outcomes" / f"{accepted}.json"
     eventually(outcome.exists, "the accepted rows have no outcome")
     assert json.loads(outcome.read_text())["prepared"]["new_rows"] == 200
-    eventually(lambda: champion(stack, "begun"), "the dataset that was prepared led to no champion")
+    begun = eventually(lambda: champion(stack, "begun"), "the dataset that was prepared led to no champion")
+    a_backup_in_an_empty_place(stack, {"served": champion(stack, "served"), "begun": begun})
 
 
-@pytest.mark.timeout(400)
-def test_a_backup_in_an_empty_place_serves_the_same_champion(stack: Path, tmp_path: Path) -> None:
-    declare(stack, "kept")
-    publish(stack, "kept", rows(stack, 0, 400), wait=True)
-    tidemill(stack, "wait", "kept", "--timeout", "90")
-    before = champion(stack, "kept")
-    copy = tmp_path / "backup"
+def a_backup_in_an_empty_place(stack: Path, before: dict[str, str | None]) -> None:
+    """Everything but the credentials is gone, and comes back from a copy."""
+    copy = stack.parent / "backup"
     taken = json.loads(tidemill(stack, "backup", "--to", str(copy), "--json").stdout)
     assert taken["objects"] == sum(1 for p in (copy / "objects").rglob("*") if p.is_file()) > 10
-    tidemill(stack, "backup", "--to", "s3://spare/daily")
     tidemill(stack, "down")
-    shutil.rmtree(stack / "store" / "tidemill")
-    shutil.rmtree(stack / "redis")
-    shutil.rmtree(stack / "cache")
+    for folder in ("store/tidemill", "redis", "cache"):
+        shutil.rmtree(stack / folder)
     tidemill(stack, "up")
-    assert champion(stack, "kept") is None
+    assert champion(stack, "served") is None
     restored = json.loads(tidemill(stack, "restore", "--from", str(copy), "--json").stdout)
     assert restored["objects"] == taken["objects"]
-    tidemill(stack, "wait", "kept", "--timeout", "90")
-    assert champion(stack, "kept") == before
-    assert answered(stack, "kept")
-    again = json.loads(tidemill(stack, "restore", "--from", "s3://spare/daily", "--json").stdout)
-    assert again["objects"] == 0
+    for name, version in before.items():
+        tidemill(stack, "wait", name, "--timeout", "90")
+        assert champion(stack, name) == version
+    assert answered(stack, "served")

@@ -1,7 +1,8 @@
 """References to stored objects, and the only place that builds their keys."""
 
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import PurePosixPath
+from typing import Final
 
 from pydantic import Field, field_validator
 
@@ -37,6 +38,16 @@ def raw_key(pipeline: str, sha256: str, suffix: str) -> str:
 def inbox_key(event_id: str) -> str:
     """An accepted new-data event, written before it is acknowledged to its sender."""
     return f"inbox/{event_id}.json"
+
+
+def arrival_prefix(day: date) -> str:
+    """The ids accepted on a day (UTC), so that what is owed is found without listing the whole inbox."""
+    return f"arrivals/date={day:%Y-%m-%d}/"
+
+
+def arrival_key(day: date, event_id: str) -> str:
+    """An empty object, written before the inbox entry."""
+    return f"{arrival_prefix(day)}{event_id}.json"
 
 
 def outcome_key(event_id: str) -> str:
@@ -87,6 +98,15 @@ def promotions_prefix(pipeline: str) -> str:
 def dataset_log_prefix(pipeline: str) -> str:
     """Where the order of a pipeline's datasets lies."""
     return f"registry/{pipeline}/datasets/"
+
+
+EVENT_LOG_PREFIX: Final = "events/"
+"""Where the archive of the control plane's events lies."""
+
+
+def event_log_key(day: date, type_: str, first: str, last: str) -> str:
+    """A part of a stream's archive, from its first entry to its last; parts may overlap after a crash."""
+    return f"{EVENT_LOG_PREFIX}date={day:%Y-%m-%d}/{type_}/{first}_{last}.jsonl.gz"
 
 
 def prediction_log_key(pipeline: str, hour: datetime, digest: str) -> str:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import inspect
 import logging
 import time
@@ -28,10 +29,12 @@ from tidemill_contracts.streams import state_key, stream_key
 from tidemill_shared import history, lock, telemetry
 from tidemill_shared.delivery import Completion, Delivery, Mailbox, Output, delivery_of
 from tidemill_shared.errors import LeaseLost, Poison, Retryable, StaleState
+from tidemill_shared.halts import Halts
 from tidemill_shared.janitor import sweep
 from tidemill_shared.lane import OnBatch, OnStale
 from tidemill_shared.lanes import Lanes
 from tidemill_shared.log import logger
+from tidemill_shared.room import Room, memory_share, when_there_is_room
 from tidemill_shared.settings import DeliverySettings, RedisSettings
 from tidemill_shared.tasks import end
 from tidemill_shared.trimming import trim
@@ -41,6 +44,8 @@ log = logger(__name__)
 EventT = TypeVar("EventT", bound=Event[Any])
 Handler = Callable[[Any], Awaitable[Event[Any] | Sequence[Event[Any]] | None]]
 Callback = Callable[[EventT], Awaitable[None]]
+
+
 _ATTEMPT_PAUSES = (0.2, 1.0)
 """Seconds between attempts at a retryable handler before the entry is left pending."""
 
@@ -106,7 +111,12 @@ class Bus:
         self.namespace = namespace
         self.delivery = delivery or DeliverySettings()
         self.redis = connect(redis)
-        self.mailbox = Mailbox(self.redis, namespace, group, self.consumer, self.delivery.lease_seconds)
+        self.halts = Halts(self.redis, namespace, group, self.delivery)
+        self.mailbox = Mailbox(
+            self.redis, namespace, group, self.consumer, self.delivery.lease_seconds, on_done=self.halts.note
+        )
+        self.room = Room(self.redis, self.delivery)
+        self._stopping = asyncio.Event()
         self.broker = RedisBroker(
             redis_url(redis), message_format=CloudEventsFormat, logger=logging.getLogger("faststream")
         )
@@ -125,7 +135,8 @@ class Bus:
         async def on_message(message: RedisStreamMessage) -> None:
             raw = message.raw_message
             fields: Any = raw["data"]
-            await self._process(sub, delivery_of(raw["channel"], raw["message_ids"][0], fields))
+            if await self._passable(raw["channel"]):
+                await self._process(sub, delivery_of(raw["channel"], raw["message_ids"][0], fields))
 
         self.broker.subscriber(
             stream=StreamSub(
@@ -154,7 +165,14 @@ class Bus:
     ) -> None:
         """Take these data-plane events of every pipeline in batches; ``ahead``: see ``Lanes``."""
         self.lane = Lanes(
-            self.mailbox, self.delivery, events, on_batch, max_records=max_records, on_stale=on_stale, ahead=ahead
+            self.mailbox,
+            self.delivery,
+            events,
+            on_batch,
+            max_records=max_records,
+            on_stale=on_stale,
+            ahead=ahead,
+            halts=self.halts,
         )
 
     # -- life ------------------------------------------------------------------------------------------------------
@@ -164,6 +182,7 @@ class Bus:
         await self.redis.ping()
         await self.mailbox.load_scripts()
         await self.mailbox.open(self._stream(sub.event) for sub in self.subscriptions)
+        await self.halts.look()
         self._tails = [(event, cb, await self._end_of(self._stream(event))) for event, cb, _ in self._tails]
 
     async def start(self) -> None:
@@ -171,12 +190,14 @@ class Bus:
         await self.broker.start()
         self._tasks = [asyncio.create_task(self._reclaim(sub), name="reclaim") for sub in self.subscriptions]
         self._tasks.append(asyncio.create_task(self._trim(), name="trim"))
+        self._tasks.append(asyncio.create_task(self._watch_halts(), name="halts"))
         self._tasks += [asyncio.create_task(self._follow(*tail), name="tail") for tail in self._tails]
         if self.lane:
             self._tasks += self.lane.start()
 
     async def stop(self) -> None:
         """Stop taking events, let running handlers finish, close the connections."""
+        self._stopping.set()
         await end(self._tasks)
         if self.lane:
             await self.lane.stop()
@@ -200,7 +221,7 @@ class Bus:
     # -- publishing ------------------------------------------------------------------------------------------------
 
     async def publish(self, *events: Event[Any]) -> None:
-        """Add events to their streams; repeated, after a lost answer, with the same ids."""
+        """Add events to their streams; repeated, after a lost answer, with the same ids. Waits while Redis is full."""
         retry = Retry(ExponentialBackoff(cap=1.0, base=0.05), 8, (RedisConnectionError, RedisTimeoutError))
 
         async def add() -> None:
@@ -212,7 +233,13 @@ class Bus:
         async def again(_error: Exception) -> None:
             return None
 
-        await retry.call_with_retry(add, again)
+        await when_there_is_room(functools.partial(retry.call_with_retry, add, again))
+
+    async def offer(self, *events: Event[Any]) -> None:
+        """Publish what comes from outside, if there is room for it. Raises Overloaded, and redis errors."""
+        for stream in sorted({event.stream(self.namespace) for event in events}):
+            await self.room.check(stream)
+        await self.publish(*events)
 
     async def commit(
         self,
@@ -241,6 +268,26 @@ class Bus:
 
     def _stream(self, event: type[Event[Any]]) -> str:
         return stream_key(self.namespace, event.type_name())
+
+    async def _passable(self, stream: str) -> bool:
+        """Hold the stream's only reader back while it is halted; its entry stays pending. False: we are stopping."""
+        if stream not in self.halts.streams:
+            return True
+        waiting = [asyncio.ensure_future(self.halts.passable(stream)), asyncio.ensure_future(self._stopping.wait())]
+        try:
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for waiter in waiting:
+                waiter.cancel()
+        return not self._stopping.is_set()
+
+    async def _watch_halts(self) -> None:
+        while True:
+            await asyncio.sleep(self.delivery.block_seconds)
+            try:
+                await self.halts.look()
+            except RedisError as error:
+                log.warning("cannot look for halted streams", why=str(error))
 
     async def _process(self, sub: Subscription, delivery: Delivery) -> None:
         """Parse, handle, complete. Never raises for what an event did; the entry then stays pending or is buried."""
@@ -273,7 +320,7 @@ class Bus:
         async with self.mailbox.lease([delivery]):
             for pause in (*_ATTEMPT_PAUSES, None):
                 try:
-                    result = await sub.handler(event)
+                    result = await when_there_is_room(functools.partial(sub.handler, event))
                 except Retryable:
                     if pause is None:
                         raise
@@ -290,6 +337,8 @@ class Bus:
         stream = self._stream(sub.event)
         while True:
             await asyncio.sleep(self.delivery.lease_seconds / 4)
+            if stream in self.halts.streams:
+                continue
             try:
                 taken = await self.mailbox.reclaim(stream, count=1)
             except RedisError as error:
@@ -313,10 +362,16 @@ class Bus:
             read = [self._stream(sub.event) for sub in self.subscriptions]
             try:
                 await trim(self.redis, sorted(control), self.delivery.retention_seconds)
-                await trim(self.redis, lanes, self.delivery.prediction_retention_seconds)
+                await trim(self.redis, lanes, await self._lane_retention())
                 await sweep(self.redis, [*read, *lanes], self.group, self.delivery.forget_seconds)
             except RedisError as error:
                 log.warning("cannot tidy the streams", why=str(error))
+
+    async def _lane_retention(self) -> float:
+        usual, pressed = self.delivery.prediction_retention_seconds, self.delivery.pressed_retention_seconds
+        if usual > pressed and await memory_share(self.redis) >= self.delivery.pressed_memory_share:
+            return pressed
+        return usual
 
     # -- following -------------------------------------------------------------------------------------------------
 

@@ -2,7 +2,8 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, get_args
@@ -18,11 +19,13 @@ from tidemill_contracts.streams import dead_letter_key
 from tidemill_shared import history
 from tidemill_shared.errors import LeaseLost, StaleState
 from tidemill_shared.log import logger
+from tidemill_shared.room import when_there_is_room
 from tidemill_shared.scripts import Script
 
 log = logger(__name__)
 _COMPLETE = Script.named("complete.lua")
 _RENEW = Script.named("renew.lua")
+_PAGE = 100
 _LETTER_REASONS = frozenset(get_args(DeadLetter.model_fields["reason"].annotation))
 
 Output = Event[Any] | tuple[str, bytes]
@@ -70,11 +73,24 @@ class Completion:
     once: "Once | None" = None
 
 
+OnDone = Callable[[str, int, int], None]
+"""Told of each stream how many of its entries were completed and how many of those were buried."""
+
+
 class Mailbox:
     """A consumer's side of its group: completion, lease, dead letters."""
 
-    def __init__(self, redis: Redis, namespace: str, group: str, consumer: str, lease_seconds: float) -> None:
+    def __init__(
+        self,
+        redis: Redis,
+        namespace: str,
+        group: str,
+        consumer: str,
+        lease_seconds: float,
+        on_done: OnDone = lambda _stream, _handled, _buried: None,
+    ) -> None:
         self.redis = redis
+        self._on_done = on_done
         self.namespace = namespace
         self.group = group
         self.consumer = consumer
@@ -102,7 +118,7 @@ class Mailbox:
 
         Returns the deliveries that were refused because another consumer owns them now. Without ``writes`` and
         ``guard`` every delivery stands alone; with them a refusal means that nothing at all happened.
-        Raises StaleState when the guarded key has another value.
+        Raises StaleState when the guarded key has another value. While Redis is full it waits, and keeps the entries.
         """
         done = [*completion.outputs, *((d, ()) for d, _, _ in completion.dead)]
         keys: dict[str, int] = {}
@@ -132,17 +148,30 @@ class Mailbox:
         head = (self.group, self.consumer, mode, guard, expected, *marks, window, len(done))
         entries = [delivery for delivery, _ in done]
         history.record("completing", entries)
-        reply = await _COMPLETE(self.redis, list(keys), [*head, *args])
+        reply = await when_there_is_room(
+            lambda: _COMPLETE(self.redis, list(keys), [*head, *args]), lambda: self._keep(entries)
+        )
         if reply == b"STALE":
             raise StaleState(completion.guard[0] if completion.guard else "")
         if not reply:
             history.record("complete", entries)
+            self._count(completion)
             return []
         refused = {item.decode() for item in reply}
         lost = [d for d in entries if f"{keys[d.stream]}/{d.entry}" in refused]
         if mode == "each":
             history.record("complete", [d for d in entries if d not in lost])
         return lost
+
+    def _count(self, completion: Completion) -> None:
+        handled = Counter(delivery.stream for delivery, _ in completion.outputs)
+        buried = Counter(delivery.stream for delivery, _, _ in completion.dead)
+        for stream in handled | buried:
+            self._on_done(stream, handled[stream], buried[stream])
+
+    async def _keep(self, deliveries: Sequence[Delivery]) -> None:
+        with contextlib.suppress(RedisError):
+            await self.renew(deliveries)
 
     def _burials(self, dead: Sequence[tuple[Delivery, str, str]]) -> list[tuple[str | bytes | int | float, ...]]:
         writes: list[tuple[str | bytes | int | float, ...]] = []
@@ -221,11 +250,10 @@ class Mailbox:
     async def reclaim(self, stream: str, count: int) -> list[Delivery]:
         """Take over entries whose lease has run out, waiting longer the more often they were delivered."""
         lease_ms = int(self.lease_seconds * 1000)
-        pending: list[dict[str, Any]] = await self.redis.xpending_range(
-            stream, self.group, min="-", max="+", count=count, idle=lease_ms
-        )
         taken: list[Delivery] = []
-        for entry in pending:
+        async for entry in self._idle(stream, lease_ms):
+            if len(taken) == count:
+                break
             deliveries = int(entry["times_delivered"])
             wait_ms = lease_ms * min(2 ** max(deliveries - 1, 0), 8)
             if entry["time_since_delivered"] < wait_ms:
@@ -239,6 +267,19 @@ class Mailbox:
                     continue
                 taken.append(delivery_of(stream, claimed_id, fields, deliveries + 1))
         return taken
+
+    async def _idle(self, stream: str, idle_ms: int) -> AsyncIterator[dict[str, Any]]:
+        """Pending entries idle for so long, oldest first; those that must wait longer hide no other behind them."""
+        after = "-"
+        while True:
+            page: list[dict[str, Any]] = await self.redis.xpending_range(
+                stream, self.group, min=after, max="+", count=_PAGE, idle=idle_ms
+            )
+            for entry in page:
+                yield entry
+            if len(page) < _PAGE:
+                return
+            after = f"({page[-1]['message_id'].decode()}"
 
 
 def _arrival(entry: str) -> datetime:

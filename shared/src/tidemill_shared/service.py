@@ -12,9 +12,11 @@ from redis.exceptions import RedisError
 from starlette.routing import BaseRoute
 
 from tidemill_contracts.events import PipelineDeclared
+from tidemill_contracts.streams import stream_key
 from tidemill_shared import history, telemetry
 from tidemill_shared import log as logs
 from tidemill_shared.access import Scope
+from tidemill_shared.archive import Archive
 from tidemill_shared.bus import Bus
 from tidemill_shared.errors import ConfigurationError, StoreUnavailable
 from tidemill_shared.guard import Door, guarded
@@ -47,6 +49,7 @@ class Service:
             delivery=settings.delivery,
         )
         self.pipelines = Pipelines(self.store)
+        self.archive = Archive(self.bus, self.store)
         self.bus.tail(PipelineDeclared, self.pipelines.on_pipeline_declared)
         self._starts: list[Hook] = []
         self._stops: list[Hook] = []
@@ -79,7 +82,9 @@ class Service:
 
     async def run(self, stop: asyncio.Event) -> int:
         """Run until ``stop`` is set (returns 0) or something has died (returns 1)."""
-        http = build_server(self.name, self.settings.http.host, self.settings.http.port, self._probe, self._routes)
+        http = build_server(
+            self.name, self.settings.http.host, self.settings.http.port, self._probe, self._routes, self._halted
+        )
         serving = asyncio.create_task(http.serve(), name="http")
         try:
             await self._start()
@@ -116,7 +121,7 @@ class Service:
         for hook in self._starts:
             await hook()
         await self.bus.start()
-        self._tasks = [asyncio.create_task(_forever(loop)) for loop in self._loops]
+        self._tasks = [asyncio.create_task(_forever(loop)) for loop in (*self._loops, self.archive.keep)]
         self._consuming = True
 
     async def _watch(self, stop: asyncio.Event, serving: "asyncio.Task[None]") -> int:
@@ -142,7 +147,7 @@ class Service:
     async def _probe(self) -> str | None:
         if not self._consuming:
             return "starting"
-        problem = self.bus.failed()
+        problem = self.bus.failed() or self._halt()
         if problem:
             return problem
         try:
@@ -151,6 +156,16 @@ class Service:
         except (RedisError, StoreUnavailable) as error:
             return str(error)
         return None if all(condition() for condition in self._conditions) else "not warmed up"
+
+    def _halted(self) -> list[str]:
+        return sorted(self.bus.halts.streams)
+
+    def _halt(self) -> str | None:
+        """A halted stream of the control plane, which is this service's own work; one of the data plane is one
+        pipeline's, and the others go on."""
+        own = {stream_key(self.settings.namespace, sub.event.type_name()) for sub in self.bus.subscriptions}
+        found = sorted(own & self.bus.halts.streams)
+        return f"halted: {', '.join(found)}; see `tidemill dead-letters list`, then resume" if found else None
 
     async def _end(self) -> None:
         self._consuming = False

@@ -107,16 +107,32 @@ class DeliverySettings(Group):
     """An entry whose holder has not renewed it for this long is taken over."""
     max_deliveries: int = Field(default=5, ge=1, le=100)
     """After so many deliveries an entry goes to the dead letters."""
+    dead_letter_limit: int = Field(default=1000, ge=1)
+    """A stream of which so many events went to the dead letters within the window, and nearly all, is read no more."""
+    dead_letter_share: float = Field(default=0.99, gt=0, le=1)
+    """Nearly all: this share of the events of the window."""
+    dead_letter_window_seconds: float = Field(default=60.0, ge=1, le=3600)
+    """The window."""
     once_seconds: float = Field(default=60.0, ge=1, le=3600)
     """A prediction request that arrives again within this time, in another entry, is not answered again."""
     retention_seconds: float = Field(default=30 * 86_400.0, ge=60)
     """Events stay in their streams at least so long, and until every group has acknowledged them."""
     prediction_retention_seconds: float = Field(default=86_400.0, ge=60)
     """The same for requests, answers and labels, of which there are many."""
+    archive_seconds: float = Field(default=300.0, gt=0, le=86_400)
+    """How often new events of the control plane are copied to the object store."""
     trim_seconds: float = Field(default=60.0, gt=0, le=3600)
     """How often streams are looked at for entries that may go."""
     forget_seconds: float = Field(default=3600.0, ge=60)
     """A consumer that holds nothing and was not heard of for this long is removed from its group."""
+    max_backlog: int = Field(default=500_000, ge=1)
+    """Publishers are asked to wait while so many events of a stream are still to be read."""
+    shed_memory_share: float = Field(default=0.85, gt=0, le=1)
+    """The same while this share of Redis's ``maxmemory`` is used."""
+    pressed_memory_share: float = Field(default=0.7, gt=0, le=1)
+    """From this share on, requests, answers and labels are kept for ``pressed_retention_seconds`` only."""
+    pressed_retention_seconds: float = Field(default=600.0, ge=1)
+    """And until every group has acknowledged them."""
     block_seconds: float = Field(default=1.0, gt=0, lt=5)
     """How long a read waits for new entries; below the client's socket time-out of 5 s."""
 

@@ -23,6 +23,10 @@ MetricName = Literal[
     "tidemill.events.reclaimed",
     # counter: entries removed from streams, which all groups had acknowledged
     "tidemill.events.trimmed",
+    # counter: streams no longer read, since all that came from them was poison, by type
+    "tidemill.events.halted",
+    # counter: completions that wait, since Redis is full
+    "tidemill.events.stalled",
     # counter: predictions answered, by pipeline and outcome
     "tidemill.serving.predictions",
     # histogram, seconds: one batch through validation, model and completion

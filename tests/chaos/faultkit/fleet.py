@@ -170,6 +170,7 @@ class Fleet:
             "INSTANCE": str(number),
             "DELIVERY__LEASE_SECONDS": str(LEASE_SECONDS),
             "DELIVERY__MAX_DELIVERIES": "100",
+            "DELIVERY__DEAD_LETTER_LIMIT": "1000000",
             "DELIVERY__BLOCK_SECONDS": "0.2",
         }
         return self.credentials.environment(name) | {f"TIDEMILL_{k}": v for k, v in told.items()} | self.overrides

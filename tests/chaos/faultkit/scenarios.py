@@ -16,6 +16,7 @@ from faultkit import checker, load
 from faultkit.evidence import Evidence, collect
 from faultkit.fleet import LEASE_SECONDS, Client, Fleet
 from tidemill_console.commands.data import publish_file
+from tidemill_console.recovery.restoring import restore
 from tidemill_contracts.drift import DetectedDrift, Statistic, Window
 from tidemill_contracts.envelope import FIELD
 from tidemill_contracts.events import DriftDetected
@@ -212,6 +213,7 @@ async def redis_lost(run: Run) -> None:
         process.send(signal.SIGKILL)
     await asyncio.sleep(0.5)
     await run.fleet.ready()
+    await restore(run.client, None, lambda _: None)
     second = load.requests(200, run.seed + 1)
     await load.publish(run.client, second, run.evidence)
     await load.answered(run.client, Evidence(sent={r.id for r in second}), 60)

@@ -25,6 +25,7 @@ from tidemill_shared.errors import ConfigurationError, TidemillError
 from tidemill_shared.settings import Settings
 
 SERVICES = ("ingestion", "training", "packaging", "validation", "serving", "monitoring")
+_LEAST_REDIS_BYTES = 256 * 1024**2
 _READY_SECONDS = 120.0
 Say = Callable[[str], None]
 
@@ -104,7 +105,12 @@ class Stack:
 
     def _programs(self, ports: Ports) -> list[Program]:
         logs = self.directory / "logs"
-        redis = embedded.redis_server(self.directory / "redis", ports.redis, self.credentials.redis_access_list)
+        redis = embedded.redis_server(
+            self.directory / "redis",
+            ports.redis,
+            self.credentials.redis_access_list,
+            max_memory_bytes=max(_LEAST_REDIS_BYTES, psutil.virtual_memory().total // 4),
+        )
         redis.write_files()
         store = embedded.store_server(
             self.directory / "store",

@@ -14,7 +14,7 @@ from tidemill_console.output import FAILED, USAGE, fail, notes, run, say, show_j
 from tidemill_contracts.artifacts import outcome_key, raw_key
 from tidemill_contracts.dataset import ArrivedData, Outcome
 from tidemill_contracts.events import DataArrived
-from tidemill_shared.errors import TidemillError
+from tidemill_shared.errors import Overloaded, TidemillError
 from tidemill_shared.inbox import accept
 from tidemill_shared.store import file_reference
 
@@ -68,7 +68,10 @@ async def _publish(
 async def publish_file(
     client: Client, pipeline: str, file: Path, suffix: str, event_id: str, time: datetime | None = None
 ) -> DataArrived:
-    """Upload, write the inbox entry, then publish: from the inbox entry on, the rows are accepted."""
+    """Upload, write the inbox entry, then publish: from the inbox entry on, the rows are accepted.
+
+    Where Redis has no room the sweeper publishes them later.
+    """
     with notes.status(f"reading {file.name}"):
         ref = await asyncio.to_thread(file_reference, "x", file)
     key = raw_key(pipeline, ref.sha256, suffix)
@@ -80,7 +83,10 @@ async def publish_file(
         data, subject=pipeline, source="urn:tidemill:console", id=event_id, time=time or datetime.now(UTC)
     )
     await accept(client.store, event)
-    await client.bus.publish(event)
+    try:
+        await client.bus.offer(event)
+    except Overloaded as error:
+        say(f"accepted, and to be published as soon as there is room: {error}")
     return event
 
 

@@ -8,8 +8,11 @@ from rich.table import Table
 from tidemill_console.commands.stack import AsJson
 from tidemill_console.connection import connected
 from tidemill_console.output import USAGE, fail, results, run, say, show_json
+from tidemill_console.stack import SERVICES
 from tidemill_shared.dead_letters import Buried, DeadLetters, in_order
 from tidemill_shared.errors import TidemillError
+from tidemill_shared.halts import halted
+from tidemill_shared.halts import resume as resume_stream
 
 app = typer.Typer(no_args_is_help=True, help="Events nobody could handle.")
 LetterId = Annotated[str, typer.Argument(help="From `tidemill dead-letters list`.")]
@@ -64,6 +67,30 @@ def drop(letter_id: LetterId) -> None:
     """Remove a letter for good."""
     run(_drop(letter_id))
     say(f"dropped {letter_id}")
+
+
+@app.command()
+def resume(
+    stream: Annotated[str | None, typer.Argument(help="From `tidemill status`; without it, every halted one.")] = None,
+    service: Group = None,
+) -> None:
+    """Let services read streams again that they had stopped reading, since all that came from them was poison."""
+    resumed = run(_resume(stream, service))
+    for row in resumed:
+        say(f"{row['service']} reads {row['stream']} again")
+    if not resumed:
+        say("nothing was halted")
+
+
+async def _resume(stream: str | None, service: str | None) -> list[dict[str, str]]:
+    async with connected() as client:
+        redis, namespace = client.bus.redis, client.namespace
+        found = [
+            row
+            for row in await halted(redis, namespace, SERVICES)
+            if service in (None, row["service"]) and stream in (None, row["stream"])
+        ]
+        return [row for row in found if await resume_stream(redis, namespace, row["service"], row["stream"])]
 
 
 def _missing(letter_id: str) -> TidemillError:

@@ -58,9 +58,9 @@ async def declare_pipeline(client: Client, spec: PipelineSpec) -> tuple[Declared
     if present:
         if spec.model_copy(update={"revision": present.spec.revision}) == present.spec:
             # Announced again all the same: the announcement, not the file, may be what was lost.
-            await client.bus.publish(PipelineDeclared.root(present, subject=spec.name, source="urn:tidemill:console"))
+            await client.bus.offer(PipelineDeclared.root(present, subject=spec.name, source="urn:tidemill:console"))
             return present, False
         spec = spec.model_copy(update={"revision": present.spec.revision + 1})
     declared = await store_pipeline(client.store, spec)
-    await client.bus.publish(PipelineDeclared.root(declared, subject=spec.name, source="urn:tidemill:console"))
+    await client.bus.offer(PipelineDeclared.root(declared, subject=spec.name, source="urn:tidemill:console"))
     return declared, True

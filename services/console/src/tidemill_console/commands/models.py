@@ -66,14 +66,14 @@ async def _approve(pipeline: str, event: ModelApproved) -> ModelApproved:
         await _require(client, pipeline)
         if client.keys.operator_private_file:
             event = OperatorSeal.of(client.keys).approved(event)
-        await client.bus.publish(event)
+        await client.bus.offer(event)
         return event
 
 
 async def _ask(pipeline: str, *events: Event[Any]) -> None:
     async with connected() as client:
         await _require(client, pipeline)
-        await client.bus.publish(*events)
+        await client.bus.offer(*events)
 
 
 async def _require(client: Client, pipeline: str) -> None:
@@ -97,7 +97,7 @@ async def _rollback(pipeline: str, to: str | None, reason: str, wait: float) -> 
         event = RollbackRequested.root(data, subject=pipeline, source=_SOURCE)
         if client.keys.operator_private_file:
             event = OperatorSeal.of(client.keys).rollback(event)
-        await client.bus.publish(event)
+        await client.bus.offer(event)
         deadline = asyncio.get_running_loop().time() + wait
         while asyncio.get_running_loop().time() < deadline:
             last = await log.last()

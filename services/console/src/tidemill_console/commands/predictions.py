@@ -23,9 +23,11 @@ from tidemill_contracts.events import LabelObserved, PredictionCompleted, Predic
 from tidemill_contracts.prediction import ObservedLabel, RequestedPrediction
 from tidemill_contracts.registry import parse
 from tidemill_contracts.streams import stream_key
-from tidemill_shared.errors import TidemillError
+from tidemill_shared.errors import Overloaded, TidemillError
 
 _BATCH = 500
+_PATIENCE_SECONDS = 60.0
+"""How long requests and labels wait for room in Redis."""
 
 
 def read_rows(file: Path) -> list[dict[str, Any]]:
@@ -132,6 +134,19 @@ async def _predict(
         return answers
 
 
+async def patiently_offer(client: Client, *events: PredictionRequested | LabelObserved) -> None:
+    """Publish, waiting for room. Raises Overloaded when there was none for long."""
+    deadline = asyncio.get_running_loop().time() + _PATIENCE_SECONDS
+    while True:
+        try:
+            return await client.bus.offer(*events)
+        except Overloaded as error:
+            if asyncio.get_running_loop().time() > deadline:
+                raise
+            say(f"waiting: {error}")
+            await asyncio.sleep(error.retry_after_seconds)
+
+
 async def _send(client: Client, pipeline: str, rows: list[dict[str, Any]], ids: list[str]) -> None:
     def events() -> Iterator[PredictionRequested]:
         for row, prediction_id in zip(rows, ids, strict=True):
@@ -143,10 +158,10 @@ async def _send(client: Client, pipeline: str, rows: list[dict[str, Any]], ids: 
     for event in events():
         batch.append(event)
         if len(batch) == _BATCH:
-            await client.bus.publish(*batch)
+            await patiently_offer(client, *batch)
             batch = []
     if batch:
-        await client.bus.publish(*batch)
+        await patiently_offer(client, *batch)
 
 
 async def _ends(client: Client, pipeline: str) -> dict[Any, Any]:
@@ -197,4 +212,4 @@ async def _label(pipeline: str, rows: list[dict[str, Any]]) -> None:
             for row in rows
         ]
         for start in range(0, len(events), _BATCH):
-            await client.bus.publish(*events[start : start + _BATCH])
+            await patiently_offer(client, *events[start : start + _BATCH])

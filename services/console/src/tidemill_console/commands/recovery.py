@@ -1,19 +1,17 @@
 """``backup`` and ``restore``."""
 
-from collections import Counter
-from typing import Annotated, Any
+from dataclasses import asdict
+from typing import Annotated
 
 import typer
 
 from tidemill_console.commands.stack import AsJson
 from tidemill_console.connection import connected, settings
 from tidemill_console.output import run, say, show_json
-from tidemill_console.recovery.backup import Backup, put_back, take
-from tidemill_console.recovery.owed import Owed
+from tidemill_console.recovery import restoring
+from tidemill_console.recovery.backup import Backup, take
 from tidemill_console.recovery.place import place
-from tidemill_contracts.envelope import Event
-
-_AT_ONCE = 100
+from tidemill_console.recovery.restoring import Restored
 
 
 def backup(
@@ -40,22 +38,17 @@ def restore(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """After Redis was lost: say again what the object store shows to be unfinished. Harmless when nothing was lost."""
-    copied, events = run(_restore(source))
-    said = Counter(event.type for event in events)
+    """After Redis was lost: put the past back, say again what is unfinished. Harmless when nothing was lost."""
+    done = run(_restore(source))
     if as_json:
-        show_json({"objects": copied, "events": dict(said)})
+        show_json(asdict(done))
         return
-    for type_, count in said.items():
+    say(f"{done.past} events of the past are back in their streams")
+    for type_, count in done.events.items():
         say(f"{type_}: {count} published again")
     say("restored: the services go on from here; see `tidemill status`")
 
 
-async def _restore(source: str | None) -> tuple[int, list[Event[Any]]]:
+async def _restore(source: str | None) -> Restored:
     async with connected() as client:
-        copied = await put_back(client.store, place(source, settings().store), say) if source else 0
-        await client.pipelines.load()
-        events = await Owed(client.store, client.pipelines).events()
-        for first in range(0, len(events), _AT_ONCE):
-            await client.bus.publish(*events[first : first + _AT_ONCE])
-        return copied, events
+        return await restoring.restore(client, place(source, settings().store) if source else None, say)

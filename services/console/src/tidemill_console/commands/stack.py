@@ -8,7 +8,7 @@ from rich.table import Table
 
 from tidemill_console.connection import Client, connected, directory
 from tidemill_console.output import fail, notes, results, run, say, show_json
-from tidemill_console.stack import Stack
+from tidemill_console.stack import SERVICES, Stack
 from tidemill_contracts.artifacts import promotions_prefix
 from tidemill_contracts.promotion import Promotion
 from tidemill_contracts.registry import EVENTS
@@ -16,6 +16,7 @@ from tidemill_contracts.streams import stream_key
 from tidemill_shared.append_log import AppendLog
 from tidemill_shared.dead_letters import DeadLetters
 from tidemill_shared.errors import TidemillError
+from tidemill_shared.halts import halted
 
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON value on stdout, for scripts.")]
 
@@ -42,7 +43,7 @@ def down() -> None:
 
 
 def status(as_json: AsJson = False) -> None:
-    """Services, streams with lag and pending entries, champions, dead letters."""
+    """Services, streams with lag and pending entries, champions, dead letters, streams no longer read."""
     stack = Stack(directory())
     state = run(_state())
     state["services"] = stack.processes() if stack.running() else []
@@ -57,6 +58,7 @@ async def _state() -> dict[str, Any]:
         return {
             "streams": [row for name in _streams(client) if (row := await _stream(client, name))],
             "champions": [await _champion(client, name) for name in client.pipelines.names()],
+            "halted": await halted(client.bus.redis, client.namespace, SERVICES),
             "dead_letters": await DeadLetters(client.bus.redis, client.namespace).count(),
         }
 
@@ -121,5 +123,9 @@ def _print(state: dict[str, Any]) -> None:
     results.print(table)
     letters = state["dead_letters"]
     results.print(f"Dead letters: {letters}" + (" (tidemill dead-letters list)" if letters else ""))
+    for row in state["halted"]:
+        results.print(f"{row['service']} has stopped reading {row['stream']}: {row['why']}.", markup=False)
+    if state["halted"]:
+        results.print("Mend the cause, then: tidemill dead-letters resume")
     if any(not p["ready"] and p["reason"] for p in state["services"]):
         notes.print("A service is not ready: see its log in the stack's logs folder.")
