@@ -23,6 +23,7 @@ from tidemill_ingestion.settings import IngestionGroup, IngestionSettings
 from tidemill_ingestion.sweeper import Sweeper
 from tidemill_shared.append_log import AppendLog
 from tidemill_shared.errors import ChildDied
+from tidemill_shared.inbox import accept
 from tidemill_shared.service import Service
 from tidemill_shared.testing.platform import Platform
 
@@ -320,6 +321,52 @@ async def test_the_sweeper_waits_and_then_waits_longer(platform: Platform) -> No
         await platform.store.put_document(outcome_key(event.id), done)
         clock.now = 10_000
         assert await sweeper.sweep() == 0
+    finally:
+        await service.bus.stop()
+        service.store.close()
+
+
+async def test_a_round_of_the_sweeper_costs_what_is_new_and_not_what_ever_was(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = platform.settings(IngestionSettings, ingestion=IngestionGroup(sweep_seconds=10, grace_seconds=0))
+    service = Service("ingestion", settings)
+    sweeper = Sweeper(service, settings.ingestion)
+    data = ArrivedData(uri="s3://b/k.csv", sha256="0" * 64, size=1)
+
+    def arrived(number: int) -> DataArrived:
+        return DataArrived.root(data, subject="games", source="urn:test", id=f"event-{number}")
+
+    async def settle(event: DataArrived) -> None:
+        await platform.store.put_document(outcome_key(event.id), Outcome(event_id=event.id, pipeline="games"))
+
+    seen = 0
+    listing = service.store.list
+
+    async def listed(prefix: str) -> list[str]:
+        nonlocal seen
+        found = await listing(prefix)
+        seen += len(found)
+        return found
+
+    monkeypatch.setattr(service.store, "list", listed)
+    try:
+        for number in range(40):
+            await platform.store.put(inbox_key(f"event-{number}"), arrived(number).to_json())
+            await settle(arrived(number))
+        assert await sweeper.sweep() == 0
+        first, seen = seen, 0
+        assert first == 80
+        fresh = [arrived(n) for n in (40, 41)]
+        for event in fresh:
+            await accept(platform.store, event)
+        await settle(fresh[0])
+        assert await sweeper.sweep() == 1  # the one that is owed
+        assert [e.id for e in await platform.events(DataArrived)] == ["event-41"]
+        assert seen == 2
+        await settle(fresh[1])
+        assert await sweeper.sweep() == 0
+        assert not sweeper._due
     finally:
         await service.bus.stop()
         service.store.close()

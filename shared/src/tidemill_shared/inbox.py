@@ -1,6 +1,8 @@
 """The inbox: new data is accepted once its event lies in the object store, whatever becomes of Redis."""
 
-from tidemill_contracts.artifacts import inbox_key
+from datetime import UTC, datetime
+
+from tidemill_contracts.artifacts import arrival_key, inbox_key
 from tidemill_contracts.events import DataArrived
 from tidemill_contracts.registry import parse_as
 from tidemill_shared.errors import Poison
@@ -15,6 +17,7 @@ async def accept(store: Store, event: DataArrived) -> None:
     """
     body = await store.read(inbox_key(event.id))
     if body is None:
+        await store.put(arrival_key(datetime.now(UTC).date(), event.id), b"")
         await store.put(inbox_key(event.id), event.to_json())
         return
     first = parse_as(DataArrived, body)

@@ -2,10 +2,12 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from datetime import UTC, date, datetime, timedelta
 
 from redis.exceptions import RedisError
 
+from tidemill_contracts.artifacts import arrival_prefix
 from tidemill_contracts.events import DataArrived
 from tidemill_contracts.registry import InvalidEvent, parse_as
 from tidemill_ingestion.settings import IngestionGroup
@@ -27,6 +29,8 @@ class Sweeper:
         self._settings = settings
         self._clock = clock
         self._due: dict[str, tuple[float, float]] = {}
+        self._settled: set[str] = set()
+        self._swept: date | None = None
 
     async def sweep_for_ever(self) -> None:
         """The background loop."""
@@ -39,8 +43,8 @@ class Sweeper:
 
     async def sweep(self) -> int:
         """One round; returns how many events were published again."""
-        done = {key.removeprefix("outcomes/") for key in await self._store.list("outcomes/")}
-        owed = [name for key in await self._store.list("inbox/") if (name := key.removeprefix("inbox/")) not in done]
+        owed = sorted(await (self._owed() if self._swept else self._ever_owed()))
+        self._swept = datetime.now(UTC).date()
         now, grace = self._clock(), self._settings.grace_seconds
         self._due = {name: self._due.get(name, (now + grace, grace)) for name in owed}
         published = 0
@@ -51,6 +55,24 @@ class Sweeper:
             self._due[name] = now + pause, pause
             published += await self._publish(f"inbox/{name}")
         return published
+
+    async def _ever_owed(self) -> set[str]:
+        """Everything accepted without an outcome, however old: once, at the start."""
+        done = _names(await self._store.list("outcomes/"))
+        return _names(await self._store.list("inbox/")) - done
+
+    async def _owed(self) -> set[str]:
+        """What came since the day before the last round, and what was owed then: the inbox may grow for ever."""
+        assert self._swept is not None  # noqa: S101 - the first round is another one
+        recent: set[str] = set()
+        day = self._swept - timedelta(days=1)
+        while day <= datetime.now(UTC).date():
+            recent |= _names(await self._store.list(arrival_prefix(day)))
+            day += timedelta(days=1)
+        asked = (recent | self._due.keys()) - self._settled
+        settled = {name for name in asked if await self._store.stat(f"outcomes/{name}") is not None}
+        self._settled = (self._settled | settled) & recent
+        return asked - settled
 
     async def _publish(self, key: str) -> bool:
         body = await self._store.read(key)
@@ -64,3 +86,7 @@ class Sweeper:
         await self._bus.publish(event)
         log.warning("accepted event published again", pipeline=event.pipeline, event=event.id)
         return True
+
+
+def _names(keys: Iterable[str]) -> set[str]:
+    return {key.rpartition("/")[2] for key in keys}

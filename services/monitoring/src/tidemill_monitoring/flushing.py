@@ -6,7 +6,7 @@ import time
 
 from redis.exceptions import RedisError
 
-from tidemill_contracts.artifacts import inbox_key, prediction_log_key, raw_key
+from tidemill_contracts.artifacts import prediction_log_key, raw_key
 from tidemill_contracts.dataset import ArrivedData
 from tidemill_contracts.envelope import content_id
 from tidemill_contracts.events import DataArrived
@@ -17,6 +17,7 @@ from tidemill_monitoring.settings import MonitoringGroup
 from tidemill_monitoring.spool import Spool
 from tidemill_shared.bus import Bus
 from tidemill_shared.errors import Retryable, StaleState
+from tidemill_shared.inbox import accept
 from tidemill_shared.log import logger
 from tidemill_shared.pipelines import Pipelines
 from tidemill_shared.store import Store
@@ -92,7 +93,7 @@ class Flushing:
             id=content_id(pipeline, sha256),
             time=newest,
         )
-        await self._store.put(inbox_key(event.id), event.to_json())
+        await accept(self._store, event)
         await spool.settle(taken, [event])
         log.info("labelled rows sent back as new data", pipeline=pipeline, rows=len(taken.items), event=event.id)
 
