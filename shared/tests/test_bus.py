@@ -18,7 +18,7 @@ from tidemill_contracts.prediction import CompletedPrediction, RequestedPredicti
 from tidemill_contracts.promotion import RequestedRollback
 from tidemill_contracts.streams import state_key, stream_key
 from tidemill_shared.dead_letters import DeadLetters
-from tidemill_shared.delivery import Completion, Delivery
+from tidemill_shared.delivery import Completion, Delivery, Mailbox
 from tidemill_shared.errors import Poison, Retryable, StaleState
 from tidemill_shared.service import Service
 from tidemill_shared.settings import Settings
@@ -95,6 +95,26 @@ async def test_what_a_dead_consumer_left_is_taken_over(platform: Platform) -> No
     async with platform.running(service):
         await platform.wait_for(RollbackRequested)
     assert len(await platform.events(RollbackRequested)) == 1
+
+
+async def test_an_entry_that_must_wait_longer_hides_no_other(platform: Platform) -> None:
+    stream = f"{{{platform.namespace}}}:work"
+    box = Mailbox(platform.redis, platform.namespace, "g", "alive", lease_seconds=2.0)
+    await box.open([stream])
+    often, once = [await platform.redis.xadd(stream, {FIELD: b"{}"}) for _ in range(2)]
+    await platform.redis.xreadgroup("g", "dead", {stream: ">"})
+
+    async def idle(entry: bytes, seconds: float, deliveries: int) -> None:
+        await platform.redis.xclaim(
+            stream, "g", "dead", 0, [entry], idle=int(seconds * 1000), retrycount=deliveries, force=True
+        )
+
+    await idle(often, 5.0, 3)  # its fourth delivery comes after four leases
+    await idle(once, 5.0, 1)
+    assert [(d.entry.encode(), d.deliveries) for d in await box.reclaim(stream, count=1)] == [(once, 2)]
+    assert await box.reclaim(stream, count=1) == []
+    await idle(often, 9.0, 3)
+    assert [(d.entry.encode(), d.deliveries) for d in await box.reclaim(stream, count=1)] == [(often, 4)]
 
 
 async def test_an_entry_that_always_fails_ends_in_the_dead_letters(platform: Platform) -> None:
