@@ -46,7 +46,7 @@ def arrival_prefix(day: date) -> str:
 
 
 def arrival_key(day: date, event_id: str) -> str:
-    """An empty object, written before the inbox entry."""
+    """An empty document, written before the inbox entry."""
     return f"{arrival_prefix(day)}{event_id}.json"
 
 

@@ -17,7 +17,7 @@ async def accept(store: Store, event: DataArrived) -> None:
     """
     body = await store.read(inbox_key(event.id))
     if body is None:
-        await store.put(arrival_key(datetime.now(UTC).date(), event.id), b"")
+        await store.put(arrival_key(datetime.now(UTC).date(), event.id), b"{}")
         await store.put(inbox_key(event.id), event.to_json())
         return
     first = parse_as(DataArrived, body)
