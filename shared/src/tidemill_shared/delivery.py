@@ -250,23 +250,30 @@ class Mailbox:
     async def reclaim(self, stream: str, count: int) -> list[Delivery]:
         """Take over entries whose lease has run out, waiting longer the more often they were delivered."""
         lease_ms = int(self.lease_seconds * 1000)
-        taken: list[Delivery] = []
+        due: dict[bytes, int] = {}
         async for entry in self._idle(stream, lease_ms):
-            if len(taken) == count:
+            if len(due) == count:
                 break
             deliveries = int(entry["times_delivered"])
             wait_ms = lease_ms * min(2 ** max(deliveries - 1, 0), 8)
             if entry["time_since_delivered"] < wait_ms:
                 continue
-            entry_id = entry["message_id"].decode()
-            claimed: Any = await self.redis.xclaim(stream, self.group, self.consumer, wait_ms, [entry_id])
-            for claimed_id, fields in claimed:
-                if not fields:  # the entry was deleted under its group: nothing is left to handle
-                    await self.redis.xack(stream, self.group, claimed_id)
-                    log.error("pending entry has vanished", stream=stream, entry=entry_id)
-                    continue
-                taken.append(delivery_of(stream, claimed_id, fields, deliveries + 1))
+            due[entry["message_id"]] = deliveries + 1
+        if not due:
+            return []
+        # All in one round trip: a claim whose answer is lost has been made, and costs its entries another wait.
+        claimed: Any = await self.redis.xclaim(stream, self.group, self.consumer, lease_ms, list(due))
+        taken = [delivery_of(stream, entry_id, fields, due[entry_id]) for entry_id, fields in claimed if fields]
+        if len(taken) < len(claimed):
+            await self._forget_vanished(stream, due.keys() - {entry_id for entry_id, fields in claimed if fields})
         return taken
+
+    async def _forget_vanished(self, stream: str, entries: Iterable[bytes]) -> None:
+        """Entries deleted under their group, which Redis before 7 keeps pending, have nothing left to handle."""
+        for entry_id in entries:
+            if not await self.redis.xrange(stream, entry_id, entry_id):
+                await self.redis.xack(stream, self.group, entry_id)
+                log.error("pending entry has vanished", stream=stream, entry=entry_id.decode())
 
     async def _idle(self, stream: str, idle_ms: int) -> AsyncIterator[dict[str, Any]]:
         """Pending entries idle for so long, oldest first; those that must wait longer hide no other behind them."""
