@@ -1,11 +1,12 @@
 """Object storage on plain S3: put, get, head, list, delete. Everything read by reference is verified first."""
 
 import asyncio
+import contextlib
 import hashlib
 import io
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,6 +23,8 @@ from tidemill_shared.settings import StoreSettings
 T = TypeVar("T")
 DocumentT = TypeVar("DocumentT", bound=Document)
 _CHUNK = 1024 * 1024
+_READS = 3
+"""Of an object whose bytes are not the ones referred to, before they count as wrong for good."""
 _MISSING = {"NoSuchKey", "NoSuchBucket", "NoSuchObject"}
 
 
@@ -138,6 +141,16 @@ class Store:
 
     async def get(self, ref: ArtifactRef) -> bytes:
         """An object's bytes. Raises ObjectMissing, or ChecksumMismatch when they are not the ones referred to."""
+        return await self._right(lambda: self._get(ref))
+
+    async def _right(self, read: Callable[[], Awaitable[T]]) -> T:
+        """What ``read`` returns; read again when the bytes were wrong, since they may have been spoilt on their way."""
+        for _ in range(_READS - 1):
+            with contextlib.suppress(ChecksumMismatch):
+                return await read()
+        return await read()
+
+    async def _get(self, ref: ArtifactRef) -> bytes:
         data = await self._call(f"get {ref.key}", lambda: self._read(ref.key))
         if len(data) != ref.size or hashlib.sha256(data).hexdigest() != ref.sha256:
             raise ChecksumMismatch(f"{ref.key}: its bytes are not the ones its reference names")
@@ -149,7 +162,7 @@ class Store:
 
     async def get_file(self, ref: ArtifactRef, path: Path) -> Path:
         """Copy an object to ``path`` in bounded memory; the file appears only when its digest is right."""
-        await self._call(f"get {ref.key}", lambda: self._download(ref, path))
+        await self._right(lambda: self._call(f"get {ref.key}", lambda: self._download(ref, path)))
         return path
 
     async def save(self, key: str, path: Path) -> ArtifactRef:
