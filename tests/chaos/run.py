@@ -7,14 +7,16 @@ doubled or contradicted something, broke an invariant, or a mutant lived.
 import argparse
 import asyncio
 import json
+import shutil
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-from faultkit import mutants
+from faultkit import mutants, page
 from faultkit.checker import Row
-from faultkit.scenarios import SCENARIOS, SHORT, WHOLE, Size, play
+from faultkit.scenario import SHORT, WHOLE, Size, play
+from faultkit.scenarios import SCENARIOS
 
 
 def line(row: Row) -> str:
@@ -24,6 +26,7 @@ def line(row: Row) -> str:
         f"{row.scenario:<16} {row.seed:>5} {row.sent:>7} {row.answered:>8} {row.lost:>5} {row.duplicated_raw:>6} "
         f"{row.doubled:>7} {row.conflicting:>8} {row.dead_lettered:>6} {row.faults:>6} {recovery:>13} "
         f"{row.seconds:>7.1f} {'ok' if row.passed else 'FAILED'}"
+        f"{''.join(f'  {k}={v:g}' for k, v in row.figures.items())}"
     )
 
 
@@ -33,14 +36,31 @@ HEAD = (
 )
 
 
-async def one(name: str, folder: Path, size: Size, seed: int) -> list[Row]:
+async def one(name: str, size: Size, seed: int, keep: Path | None) -> list[Row]:
     """A scenario on an installation of its own, printed as soon as it has ended."""
-    rows = [row async for row in play([name], folder, size, seed)]
+    folder = Path(tempfile.mkdtemp(prefix="tidemill-chaos-"))
+    try:
+        rows = [row async for row in play({name: SCENARIOS[name]}, folder, size, seed)]
+    finally:
+        if keep:
+            shutil.copytree(folder, keep / name.replace(" ", "-"), ignore=shutil.ignore_patterns("*.sock"))
+        shutil.rmtree(folder, ignore_errors=True)
     for row in rows:
         print(line(row), flush=True)
         for violation in row.broken[:10]:
             print(f"    {violation}", flush=True)
     return rows
+
+
+async def several(names: list[str], size: Size, seed: int, at_once: int, keep: Path | None) -> list[Row]:
+    """Scenarios, so many at a time: they mostly wait for something to come up again."""
+    turn = asyncio.Semaphore(at_once)
+
+    async def take(name: str) -> list[Row]:
+        async with turn:
+            return await one(name, size, seed, keep)
+
+    return [row for rows in await asyncio.gather(*map(take, names)) for row in rows]
 
 
 def main() -> int:
@@ -49,14 +69,15 @@ def main() -> int:
     parser.add_argument("--only", action="append", choices=list(SCENARIOS), help="a scenario; may be repeated")
     parser.add_argument("--seed", type=int, default=int(time.time()) % 100_000)
     parser.add_argument("--short", action="store_true", help="the sizes of the test suite")
+    parser.add_argument("--at-once", type=int, default=1, help="scenarios that run at the same time")
+    parser.add_argument("--keep", type=Path, help="copy each installation, with its logs and histories, to here")
+    parser.add_argument("--page", type=Path, help="write the figures between the marks of this page")
     parser.add_argument("--no-mutants", action="store_true")
     asked = parser.parse_args()
     print(HEAD, flush=True)
-    rows: list[Row] = []
     size = SHORT if asked.short else WHOLE
-    for name in asked.only or SCENARIOS:
-        with tempfile.TemporaryDirectory(prefix="tidemill-chaos-") as folder:
-            rows += asyncio.run(one(name, Path(folder), size, asked.seed))
+    names = asked.only or list(SCENARIOS)
+    rows = asyncio.run(several(names, size, asked.seed, asked.at_once, asked.keep))
     caught = [] if asked.no_mutants else list(mutants.run_all(print))
     result = {
         "rows": [row.as_dict() for row in rows],
@@ -64,12 +85,14 @@ def main() -> int:
         "conflicting": sum(r.conflicting for r in rows),
         "doubled_after_dedupe": sum(r.doubled for r in rows),
         "invariants_broken": sum(len(r.broken) for r in rows),
-        "mutants_caught": sum(caught),
+        "mutants_caught": sum(found for _, found in caught),
         "mutants_total": len(caught),
         "seed": asked.seed,
     }
+    if asked.page:
+        page.write(asked.page, rows, caught)
     print(json.dumps(result))
-    return 0 if all(r.passed for r in rows) and all(caught) else 1
+    return 0 if all(r.passed for r in rows) and all(found for _, found in caught) else 1
 
 
 if __name__ == "__main__":

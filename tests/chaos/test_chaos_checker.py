@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 import pytest
 from faultkit.checker import INVARIANTS, check
 from faultkit.evidence import Answer, Evidence
+from faultkit.timeline import Step, deaths
 
 from tidemill_contracts.artifacts import ArtifactRef
 from tidemill_contracts.dataset import ArrivedData, Reason
@@ -109,6 +110,14 @@ def plant_i2(e: Evidence) -> None:
     event(e, rollback("same", "other"))
 
 
+def step(at: float, kind: str, entry: str = "1-0", pid: int = 1, consumer: str = "serving-1") -> Step:
+    return Step(at, consumer, pid, kind, "{t}:data.arrived.v1", entry)
+
+
+def plant_i2_by_two_holders(e: Evidence) -> None:
+    e.steps = [step(1.0, "complete"), step(2.0, "complete", pid=2, consumer="serving-2")]
+
+
 def plant_i3(e: Evidence) -> None:
     e.answers.append(answer("r1", body=b"another"))
 
@@ -136,6 +145,20 @@ def plant_i6_unvalidated(e: Evidence) -> None:
 
 def plant_i7(e: Evidence) -> None:
     e.pending["stream group"] = 1
+
+
+def plant_i7_abandoned(e: Evidence) -> None:
+    e.steps = [step(1.0, "read")]
+
+
+def plant_i7_never_taken_up(e: Evidence) -> None:
+    e.steps = [step(1.0, "read"), step(2.0, "completing")]
+    e.killed = [1]
+
+
+def plant_i7_taken_up_too_late(e: Evidence) -> None:
+    e.steps = [step(1.0, "read"), step(20.0, "read", pid=2), step(21.0, "completing", pid=2)]
+    e.killed, e.longest_recovery = [1], 12.0
 
 
 def plant_i8(e: Evidence) -> None:
@@ -187,3 +210,16 @@ def test_one_training_after_another_is_sound() -> None:
     event(evidence, trained("one"), 2.0)
     event(evidence, granted("two"), 3.0)
     assert not list(INVARIANTS["I9"](evidence))
+
+
+def test_two_groups_complete_one_entry_each() -> None:
+    evidence = sound()
+    evidence.steps = [step(1.0, "complete"), step(1.0, "complete", pid=2, consumer="monitoring-1")]
+    assert not list(INVARIANTS["I2"](evidence))
+
+
+def test_a_death_lasts_until_all_that_was_held_is_taken_up() -> None:
+    life = [step(1.0, "read"), step(1.5, "complete"), step(2.0, "read", "2-0"), step(2.5, "read", "3-0")]
+    again = [step(4.0, "read", "3-0", pid=2), step(5.5, "read", "2-0", pid=3, consumer="serving-2")]
+    assert [(d.step, d.resumed) for d in deaths(life + again, [1])] == [("read", 3.0)]
+    assert deaths(life, [1])[0].resumed is None

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any
 
+from faultkit import timeline
 from faultkit.evidence import Evidence
 from tidemill_contracts.events import (
     DataArrived,
@@ -39,10 +40,12 @@ class Row:
     faults: int
     recovery_median: float | None
     recovery_max: float | None
-    """Seconds from a fault to the next answer."""
+    """Seconds from a fault to the next answer; of a death at a step, until another life took up its work."""
     seconds: float
     broken: tuple[str, ...]
     """Violations of invariants, each with its number."""
+    figures: dict[str, float]
+    """What else was measured."""
 
     @property
     def passed(self) -> bool:
@@ -62,7 +65,7 @@ def check(scenario: str, seed: int, seconds: float, evidence: Evidence) -> Row:
         by_request[answer.prediction_id].add(answer.id)
         by_id[answer.id].add(answer.body)
     answered = {i for i in evidence.sent if by_request.get(i)}
-    waits = recoveries(evidence)
+    waits = [d.resumed for d in died(evidence) if d.resumed is not None] if evidence.killed else recoveries(evidence)
     return Row(
         scenario=scenario,
         seed=seed,
@@ -77,8 +80,17 @@ def check(scenario: str, seed: int, seconds: float, evidence: Evidence) -> Row:
         recovery_median=round(statistics.median(waits), 2) if waits else None,
         recovery_max=round(max(waits), 2) if waits else None,
         seconds=round(seconds, 1),
-        broken=tuple(f"{name}: {what}" for name, rule in INVARIANTS.items() for what in rule(evidence)),
+        broken=(
+            *(f"{name}: {what}" for name, rule in INVARIANTS.items() for what in rule(evidence)),
+            *evidence.complaints,
+        ),
+        figures=evidence.figures,
     )
+
+
+def died(evidence: Evidence) -> list[timeline.Death]:
+    """The deaths at a step."""
+    return timeline.deaths(evidence.steps, evidence.killed)
 
 
 def recoveries(evidence: Evidence) -> list[float]:
@@ -111,7 +123,7 @@ def i1_every_accepted_event_has_one_outcome(evidence: Evidence) -> Iterator[str]
 
 
 def i2_one_id_is_one_event(evidence: Evidence) -> Iterator[str]:
-    """An id is a function of content: two entries with one id carry the same payload."""
+    """An id is a function of content: two entries with one id carry the same payload; no entry takes effect twice."""
     payloads: dict[tuple[str, str], set[str]] = defaultdict(set)
     for event in evidence.events:
         if event.type != "training.progressed.v1":
@@ -123,6 +135,8 @@ def i2_one_id_is_one_event(evidence: Evidence) -> Iterator[str]:
     for (kind, id_), found in payloads.items():
         if len(found) > 1:
             yield f"{kind} {id_} has {len(found)} different payloads"
+    for step in timeline.completed_twice(evidence.steps):
+        yield f"{step.stream} {step.entry} ({step.id}) was completed twice, the second time by {step.consumer}"
 
 
 def i3_each_request_is_answered_once(evidence: Evidence) -> Iterator[str]:
@@ -184,6 +198,11 @@ def i7_everything_is_resumed(evidence: Evidence) -> Iterator[str]:
     """At the end nothing is pending: what crashes interrupted was resumed."""
     for name, count in evidence.pending.items():
         yield f"{name}: {count} pending"
+    for step in timeline.abandoned([s for s in evidence.steps if s.at > evidence.redis_lost_at]):
+        yield f"{step.stream} {step.entry} was taken by {step.consumer} and never completed"
+    for death in died(evidence):
+        if death.resumed is None or (evidence.longest_recovery and death.resumed > evidence.longest_recovery):
+            yield f"{death.consumer} died at {death.step}, its work was taken up after {death.resumed} s"
 
 
 def i8_the_store_outlives_redis(evidence: Evidence) -> Iterator[str]:

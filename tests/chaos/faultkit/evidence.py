@@ -1,10 +1,12 @@
 """What a run left behind: its requests, every entry of every stream, every object."""
 
+import asyncio
 import hashlib
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
+from faultkit.timeline import Step
 from tidemill_contracts.envelope import FIELD, Event
 from tidemill_contracts.registry import EVENTS, InvalidEvent, parse
 from tidemill_contracts.streams import dead_letter_key, stream_key
@@ -48,18 +50,31 @@ class Evidence:
     faults_at: list[float] = field(default_factory=list)
     before: dict[str, str] = field(default_factory=dict)
     """Objects that were there before a total loss of Redis."""
+    redis_lost_at: float = 0.0
+    """What was under way then need not be finished."""
+    steps: list[Step] = field(default_factory=list)
+    """The services' own histories."""
+    killed: list[int] = field(default_factory=list)
+    """Processes that died at a step of their own, of which the recovery is read from the histories."""
+    longest_recovery: float | None = None
+    """Seconds that may pass until the work of such a process is taken up."""
+    complaints: list[str] = field(default_factory=list)
+    """Violations that the scenario saw itself, each with the invariant's number."""
+    figures: dict[str, float] = field(default_factory=dict)
+    """What else was measured."""
     logs: str = ""
     canaries: tuple[str, ...] = ()
     """What must not be in a log or a control event."""
 
 
-async def collect(client: Any, pipeline: str, evidence: Evidence) -> Evidence:
-    """Read streams and store into ``evidence``."""
+async def collect(client: Any, pipeline: str, evidence: Evidence, since: float = 0.0) -> Evidence:
+    """Read streams and store into ``evidence``; answers from ``since`` on, everything else from the beginning."""
     redis = client.bus.redis
+    first = f"{max(0, int(since * 1000) - 60_000)}-0" if since else "-"
     for kind, cls in EVENTS.items():
         stream = stream_key(client.namespace, kind, pipeline if cls.plane == "data" else None)
         if kind in ("prediction.completed.v1", "prediction.failed.v1"):
-            evidence.answers += [_answer(entry, fields) async for entry, fields in _entries(redis, stream)]
+            evidence.answers += [_answer(entry, fields) async for entry, fields in _entries(redis, stream, first)]
         elif cls.plane == "control":
             async for entry, fields in _entries(redis, stream):
                 try:
@@ -68,20 +83,27 @@ async def collect(client: Any, pipeline: str, evidence: Evidence) -> Evidence:
                     continue
                 evidence.events.append(event)
                 evidence.published_at.setdefault(event.id, _seconds(entry))
-        await _groups(redis, stream, evidence)
+    async for key in redis.scan_iter(match=f"{{{client.namespace}*", count=500, _type="stream"):
+        await _groups(redis, key.decode(), evidence)
     async for _, fields in _entries(redis, dead_letter_key(client.namespace)):
         evidence.dead[fields[FIELD.encode()]] += 1
         evidence.dead_reasons.add(fields.get(b"letter", b"").decode())
-    for key in await client.store.list(""):
-        data = await client.store.read(key) or b""
-        evidence.digests[key] = hashlib.sha256(data).hexdigest()
-        if key.endswith(".json"):
-            evidence.documents[key] = data
+    await _objects(client.store, evidence)
     return evidence
 
 
-async def _entries(redis: Any, stream: str) -> Any:
-    last = "-"
+async def _objects(store: Any, evidence: Evidence) -> None:
+    keys = await store.list("")
+    for start in range(0, len(keys), 16):
+        several = keys[start : start + 16]
+        for key, data in zip(several, await asyncio.gather(*(store.read(k) for k in several)), strict=True):
+            evidence.digests[key] = hashlib.sha256(data or b"").hexdigest()
+            if key.endswith(".json"):
+                evidence.documents[key] = data or b""
+
+
+async def _entries(redis: Any, stream: str, first: str = "-") -> Any:
+    last = first
     while found := await redis.xrange(stream, min=last, count=5000):
         for entry, fields in found:
             yield entry, fields
@@ -89,8 +111,6 @@ async def _entries(redis: Any, stream: str) -> Any:
 
 
 async def _groups(redis: Any, stream: str, evidence: Evidence) -> None:
-    if not await redis.exists(stream):
-        return
     for group in await redis.xinfo_groups(stream):
         name = group["name"].decode()
         if group["pending"]:

@@ -3,19 +3,21 @@
 import asyncio
 import contextlib
 import json
-import os
+import secrets
 import shutil
 import signal
 import sys
 import time
 import urllib.request
-from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 from pydantic import SecretStr
+from redis.asyncio import Redis
 
+from faultkit.process import Process
 from faultkit.proxy import Proxy
 from tidemill_shared import credentials, embedded
 from tidemill_shared.bus import Bus
@@ -27,82 +29,34 @@ SERVICES = ("ingestion", "training", "packaging", "validation", "serving", "moni
 LEASE_SECONDS = 2.0
 
 
-@dataclass
-class Process:
-    """One process, started again whenever it ends while it is wanted."""
-
-    name: str
-    command: embedded.Command
-    log: Path
-    environment: Mapping[str, str] = field(default_factory=dict)
-    wanted: bool = False
-    starts: int = 0
-    _running: asyncio.subprocess.Process | None = None
-    _keeper: "asyncio.Task[None] | None" = None
-
-    async def start(self) -> None:
-        """Start it and keep it."""
-        self.wanted = True
-        await self._spawn()
-        self._keeper = asyncio.create_task(self._keep())
-
-    async def _spawn(self) -> None:
-        self.command.write_files()
-        kept = {k: v for k, v in os.environ.items() if not k.startswith("TIDEMILL_")}
-        with self.log.open("ab") as out:
-            self._running = await asyncio.create_subprocess_exec(
-                *self.command.argv, env=kept | self.command.env | self.environment, stdout=out, stderr=out
-            )
-        self.starts += 1
-
-    async def _keep(self) -> None:
-        while self.wanted:
-            assert self._running
-            await self._running.wait()
-            if self.wanted:
-                await asyncio.sleep(0.05)
-                await self._spawn()
-
-    def send(self, number: signal.Signals) -> bool:
-        """A signal to it; False when it is not there just now."""
-        if self._running is None or self._running.returncode is not None:
-            return False
-        with contextlib.suppress(ProcessLookupError):
-            self._running.send_signal(number)
-            return True
-        return False
-
-    async def stop(self, number: signal.Signals = signal.SIGTERM, seconds: float = 20.0) -> None:
-        """End it for good."""
-        self.wanted = False
-        if self._keeper:
-            self._keeper.cancel()
-        self.send(signal.SIGCONT)
-        self.send(number)
-        if self._running:
-            try:
-                await asyncio.wait_for(self._running.wait(), seconds)
-            except TimeoutError:
-                self._running.kill()
-                await self._running.wait()
-
-
 class Fleet:
     """A whole installation in one directory."""
 
     def __init__(
-        self, directory: Path, *, replicas: Mapping[str, int] | None = None, proxied: bool = False, **overrides: str
+        self,
+        directory: Path,
+        *,
+        serving: int = 2,
+        proxied: bool = False,
+        settings: Mapping[str, str] | None = None,
+        source: Callable[[Path, str], Mapping[str, str]] | None = None,
     ) -> None:
+        """``settings`` go to every service, without prefix; ``source`` gives an instance a further environment."""
         self.directory = directory
         self.credentials = credentials.create(directory / "credentials")
         self.redis_port, self.store_port = embedded.free_port(), embedded.free_port()
         self.proxies = {"redis": Proxy(self.redis_port), "store": Proxy(self.store_port)} if proxied else {}
-        self.overrides = {f"TIDEMILL_{name}": value for name, value in overrides.items()}
         self.namespace = "tidemill"
-        self._replicas = {name: (replicas or {}).get(name, 1) for name in SERVICES}
+        self.history = directory / "history"
         self.servers: dict[str, Process] = {}
         self.services: dict[str, Process] = {}
+        self._settings = dict(settings or {})
+        self._source = source
+        self.odd = 0
+        """Instances that got a further environment."""
+        self._replicas = {name: serving if name == "serving" else 1 for name in SERVICES}
         self._http: dict[str, int] = {}
+        self._admin = secrets.token_hex(16)
 
     @classmethod
     @contextlib.asynccontextmanager
@@ -117,7 +71,11 @@ class Fleet:
 
     async def start(self) -> None:
         """Servers first, then every service at once."""
+        self.history.mkdir()
+        with self.credentials.redis_access_list.open("a") as users:
+            users.write(f"user breaker on >{self._admin} ~* +@all\n")
         access, secret = (f.read_text() for f in (self.credentials.store_access_key, self.credentials.store_secret_key))
+        (self.directory / "store").mkdir()
         commands = {
             "redis": embedded.redis_server(
                 self.directory / "redis", self.redis_port, self.credentials.redis_access_list
@@ -136,6 +94,15 @@ class Fleet:
                 await self.add(name, number)
         await self.ready()
 
+    @contextlib.asynccontextmanager
+    async def breaker(self) -> AsyncIterator[Redis]:
+        """A connection that may break Redis itself."""
+        redis = Redis.from_url(f"redis://breaker:{self._admin}@127.0.0.1:{self.redis_port}/0")
+        try:
+            yield redis
+        finally:
+            await redis.aclose()
+
     async def lose_redis(self) -> None:
         """Redis dies and its volume is gone; an empty one starts in its place."""
         redis = self.servers["redis"]
@@ -144,15 +111,13 @@ class Fleet:
         await redis.start()
         await asyncio.to_thread(embedded.wait_for_port, self.redis_port)
 
-    async def add(self, name: str, number: int, wrapper: tuple[str, ...] = ("-m", "")) -> Process:
-        """One more replica of a service; ``wrapper`` replaces ``-m tidemill_x`` by another way to start it."""
+    async def add(self, name: str, number: int) -> None:
+        """One more replica of a service."""
         instance = f"{name}-{number}"
         self._http[instance] = embedded.free_port()
-        words = ("-m", f"tidemill_{name}") if wrapper == ("-m", "") else wrapper
-        command = embedded.Command((sys.executable, *words), env=self.environment(name, number))
+        command = embedded.Command((sys.executable, "-m", f"tidemill_{name}"), env=self.environment(name, number))
         self.services[instance] = Process(instance, command, self.directory / f"{instance}.log")
         await self.services[instance].start()
-        return self.services[instance]
 
     def environment(self, name: str, number: int) -> dict[str, str]:
         """What a service is told."""
@@ -161,19 +126,39 @@ class Fleet:
             if self.proxies
             else (self.redis_port, self.store_port)
         )
+        instance = f"{name}-{number}"
         told = {
             "REDIS__URL": f"redis://127.0.0.1:{redis}/0",
             "STORE__ENDPOINT": f"127.0.0.1:{store}",
-            "STORE__CACHE_DIRECTORY": str(self.directory / "cache" / f"{name}-{number}"),
+            "STORE__CACHE_DIRECTORY": str(self.directory / "cache" / instance),
             "STORE__TIMEOUT_SECONDS": "3",
-            "HTTP__PORT": str(self._http[f"{name}-{number}"]),
+            "HTTP__PORT": str(self._http[instance]),
             "INSTANCE": str(number),
+            "HISTORY__FILE": str(self.history / f"{instance}.jsonl"),
             "DELIVERY__LEASE_SECONDS": str(LEASE_SECONDS),
             "DELIVERY__MAX_DELIVERIES": "100",
             "DELIVERY__DEAD_LETTER_LIMIT": "1000000",
             "DELIVERY__BLOCK_SECONDS": "0.2",
         }
-        return self.credentials.environment(name) | {f"TIDEMILL_{k}": v for k, v in told.items()} | self.overrides
+        environment = {f"TIDEMILL_{k}": v for k, v in (told | self._settings).items()}
+        further = self._source(self.directory, instance) if self._source else {}
+        self.odd += bool(further)
+        return self.credentials.environment(name) | environment | dict(further)
+
+    async def command(self, *words: str) -> str:
+        """Run ``tidemill …`` as the operator would; its output. Raises AssertionError when it fails."""
+        environment = self.credentials.environment() | {
+            "TIDEMILL_REDIS__URL": f"redis://127.0.0.1:{self.redis_port}/0",
+            "TIDEMILL_STORE__ENDPOINT": f"127.0.0.1:{self.store_port}",
+            "PATH": "/usr/bin:/bin",
+        }
+        running = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "tidemill_console", *words, env=environment,
+            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+        )  # fmt: skip
+        out, _ = await running.communicate()
+        assert running.returncode == 0, out.decode()
+        return out.decode()
 
     async def ready(self, seconds: float = 60.0) -> None:
         """Until every service says so."""

@@ -180,9 +180,9 @@ def caught(mutant: Mutant) -> bool:
         return done.returncode == 1
 
 
-def run_all(say: Callable[[str], None]) -> Iterator[bool]:
+def run_all(say: Callable[[str], None]) -> Iterator[tuple[str, bool]]:
     """Each mutant in turn."""
     for mutant in MUTANTS:
         found = caught(mutant)
         say(f"mutant {'caught' if found else 'LIVED '}  {mutant.name}")
-        yield found
+        yield mutant.name, found

@@ -6,6 +6,7 @@ import random
 from dataclasses import dataclass
 
 _CHUNK = 65_536
+_ERROR = b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 
 @dataclass
@@ -22,6 +23,12 @@ class Faults:
     cut_after: int | None = None
     """A connection ends after so many bytes from the server."""
     bytes_per_second: float | None = None
+    answer_500: float = 0.0
+    """Share of HTTP replies that are replaced by an error of the server, after the request was carried out."""
+    flip: float = 0.0
+    """Share of chunks of an HTTP body in which one bit is turned over."""
+    flip_next: int = 0
+    """The same for so many chunks to come."""
 
 
 class Proxy:
@@ -88,6 +95,12 @@ class Proxy:
             if replies and self._random.random() < faults.drop_reply:
                 self.dropped += 1
                 raise ConnectionResetError
+            if replies and self._random.random() < faults.answer_500:
+                writer.write(_ERROR)
+                await writer.drain()
+                raise ConnectionResetError
+            if replies and (faults.flip_next or self._random.random() < faults.flip):
+                data = self._flipped(data)
             if replies and faults.cut_after is not None and sent + len(data) > faults.cut_after:
                 writer.write(data[: faults.cut_after - sent])
                 await writer.drain()
@@ -96,3 +109,11 @@ class Proxy:
             writer.write(data)
             await writer.drain()
         raise ConnectionResetError  # one side has ended: so does the other
+
+    def _flipped(self, data: bytes) -> bytes:
+        begin = data.find(b"\r\n\r\n") + 4 if data.startswith(b"HTTP/") else 0
+        if begin >= len(data):
+            return data
+        self.faults.flip_next = max(0, self.faults.flip_next - 1)
+        at = self._random.randrange(begin, len(data))
+        return data[:at] + bytes((data[at] ^ 1,)) + data[at + 1 :]

@@ -1,0 +1,90 @@
+"""The histories that services wrote of themselves: which step, of which entry, by which process, when."""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Step:
+    """A line of a history. ``entry`` is None where an object was stored."""
+
+    at: float
+    consumer: str
+    pid: int
+    step: str
+    stream: str | None = None
+    entry: str | None = None
+    id: str | None = None
+    key: str | None = None
+
+    @property
+    def work(self) -> tuple[str, str, str]:
+        """The entry as one group sees it."""
+        return self.consumer.partition("-")[0], self.stream or "", self.entry or ""
+
+
+@dataclass(frozen=True)
+class Death:
+    """A process that was killed, and what it held."""
+
+    at: float
+    consumer: str
+    step: str
+    resumed: float | None
+    """Seconds until each entry it held was taken by another life, or, if it held none, until it worked again; None
+    when that never happened."""
+
+
+def read(folder: Path, since: float = 0.0) -> list[Step]:
+    """Every service's lines in order of time; a line that a full disk or a kill cut short is left out."""
+    steps = []
+    for file in sorted(folder.glob("*.jsonl")):
+        for line in file.read_text(errors="replace").splitlines():
+            try:
+                step = Step(**json.loads(line))
+            except (ValueError, TypeError):
+                continue
+            if step.at >= since:
+                steps.append(step)
+    return sorted(steps, key=lambda s: s.at)
+
+
+def completed_twice(steps: Iterable[Step]) -> list[Step]:
+    """Entries whose completion took effect for more than one holder: the fence did not hold."""
+    seen: dict[tuple[str, str, str], Step] = {}
+    return [s for s in steps if s.step == "complete" and s.entry and seen.setdefault(s.work, s) is not s]
+
+
+def abandoned(steps: Sequence[Step]) -> list[Step]:
+    """Entries that were taken and whose completion nobody began, at the end of it all."""
+    done = {s.work for s in steps if s.step in ("completing", "complete") and s.entry}
+    taken = {s.work: s for s in steps if s.step == "read"}
+    return [step for work, step in taken.items() if work not in done]
+
+
+def deaths(steps: Sequence[Step], killed: Iterable[int]) -> list[Death]:
+    """What became of the work of each killed process; its last line is where it died."""
+    lives: dict[int, list[Step]] = defaultdict(list)
+    for step in steps:
+        lives[step.pid].append(step)
+    reads: dict[tuple[str, str, str], list[tuple[float, int]]] = defaultdict(list)
+    for step in steps:
+        if step.step == "read":
+            reads[step.work].append((step.at, step.pid))
+    return [_death(lives[pid], reads, steps) for pid in killed if pid in lives]
+
+
+def _death(
+    life: list[Step], reads: dict[tuple[str, str, str], list[tuple[float, int]]], steps: Sequence[Step]
+) -> Death:
+    last = life[-1]
+    done = {s.work for s in life if s.step == "complete"}
+    held = {s.work for s in life if s.step == "read"} - done
+    again = [next((at for at, pid in reads[work] if at >= last.at and pid != last.pid), None) for work in held]
+    if not held:
+        again = [next((s.at for s in steps if s.at > last.at and s.consumer == last.consumer), last.at)]
+    resumed = None if None in again else max(at for at in again if at is not None) - last.at
+    return Death(last.at, last.consumer, last.step, resumed)
