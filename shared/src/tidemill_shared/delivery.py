@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, get_args
 
@@ -120,6 +120,13 @@ class Mailbox:
         ``guard`` every delivery stands alone; with them a refusal means that nothing at all happened.
         Raises StaleState when the guarded key has another value. While Redis is full it waits, and keeps the entries.
         """
+        if completion.outputs and completion.dead and not completion.writes and completion.guard is None:
+            # Answers do not wait until the letters of what came with them are written.
+            refused = await self._step(replace(completion, dead=[]))
+            return refused + await self._step(Completion(dead=completion.dead))
+        return await self._step(completion)
+
+    async def _step(self, completion: Completion) -> list[Delivery]:
         done = [*completion.outputs, *((d, ()) for d, _, _ in completion.dead)]
         keys: dict[str, int] = {}
 
@@ -156,6 +163,7 @@ class Mailbox:
         if not reply:
             history.record("complete", entries)
             self._count(completion)
+            self._tell(completion.dead)
             return []
         refused = {item.decode() for item in reply}
         lost = [d for d in entries if f"{keys[d.stream]}/{d.entry}" in refused]
@@ -172,6 +180,16 @@ class Mailbox:
     async def _keep(self, deliveries: Sequence[Delivery]) -> None:
         with contextlib.suppress(RedisError):
             await self.renew(deliveries)
+
+    @staticmethod
+    def _tell(dead: Sequence[tuple[Delivery, str, str]]) -> None:
+        """A line a reason and stream: each letter has its own event, and a flood of them must not flood the log."""
+        found: dict[tuple[str, str], list[tuple[Delivery, str]]] = {}
+        for delivery, code, message in dead:
+            found.setdefault((delivery.stream, code), []).append((delivery, message))
+        for (stream, code), several in found.items():
+            first, why = several[0]
+            log.warning("dead-lettered", stream=stream, reason=code, events=len(several), first=first.entry, why=why)
 
     def _burials(self, dead: Sequence[tuple[Delivery, str, str]]) -> list[tuple[str | bytes | int | float, ...]]:
         writes: list[tuple[str | bytes | int | float, ...]] = []
@@ -201,9 +219,6 @@ class Mailbox:
             grave = dead_letter_key(self.namespace)
             writes.append(("XADD", grave, "*", FIELD, delivery.body, "letter", letter.to_json()))
             writes.append(("XADD", notice.stream(self.namespace), "*", FIELD, notice.to_json()))
-            log.warning(
-                "event dead-lettered", stream=delivery.stream, entry=delivery.entry, reason=letter.reason, why=message
-            )
         return writes
 
     @contextlib.asynccontextmanager

@@ -37,14 +37,14 @@ KINDS: tuple[Callable[[int], bytes], ...] = (
 async def malformed(run: Run) -> None:
     """Malformed events of every kind among half as many good ones as come otherwise, on both planes: the good ones'
     latency does not double, and no service is restarted."""
-    await run.publish(400, 0.25)
+    seconds = max(2.0, run.size.requests * 0.25 / 50)
+    await run.publish(run.size.requests * 0.25 / seconds, 0.25)
     await run.answered()
     alone = await load.latency(run.client, run.evidence.sent)
     good = set(run.evidence.sent)
     lives = {name: len(p.deaths) for name, p in run.fleet.services.items()}
-    seconds = max(2.0, run.size.requests * 0.25 / 200)
     poisoning = asyncio.create_task(_poison(run, run.size.malformed / seconds))
-    await run.publish(200, 0.25)
+    await run.publish(run.size.requests * 0.25 / seconds, 0.25)
     await poisoning
     await run.answered(240)
     among = await load.latency(run.client, run.evidence.sent - good)
