@@ -1,11 +1,13 @@
 import asyncio
 import hashlib
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from tidemill_contracts.artifacts import ArtifactRef, promotions_prefix
 from tidemill_contracts.prediction import ObservedLabel
+from tidemill_shared import skew
 from tidemill_shared.append_log import AppendLog
 from tidemill_shared.errors import ChecksumMismatch, ObjectMissing, Poison
 from tidemill_shared.testing.platform import Platform
@@ -61,3 +63,13 @@ async def test_an_entry_that_is_named_before_it_can_be_read_is_waited_for(platfo
     found = await log.last()
     await back
     assert found is not None and found[1].prediction_id == "p1"
+
+
+@pytest.mark.parametrize("hours", [-1, 1])
+async def test_a_clock_an_hour_off_the_stores_is_set_right(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch, hours: int
+) -> None:
+    monkeypatch.setattr(skew, "_offset", timedelta(hours=hours))
+    ref = await platform.store.put("raw/demo/late.bin", b"hello")
+    assert await platform.store.get(ref) == b"hello"
+    assert abs(skew.now() - datetime.now(UTC)) < timedelta(minutes=1)

@@ -14,7 +14,8 @@ import time
 from pathlib import Path
 
 from faultkit import mutants, page
-from faultkit.checker import Row
+from faultkit.checker import Row, check
+from faultkit.evidence import Evidence
 from faultkit.scenario import SHORT, WHOLE, Size, play
 from faultkit.scenarios import SCENARIOS
 
@@ -41,6 +42,9 @@ async def one(name: str, size: Size, seed: int, keep: Path | None) -> list[Row]:
     folder = Path(tempfile.mkdtemp(prefix="tidemill-chaos-"))
     try:
         rows = [row async for row in play({name: SCENARIOS[name]}, folder, size, seed)]
+    except Exception as error:
+        complaint = f"I7: the scenario could not be played to its end: {type(error).__name__}: {error}"
+        rows = [check(name, seed, 0.0, Evidence(complaints=[complaint[:2000]]))]
     finally:
         if keep:
             shutil.copytree(folder, keep / name.replace(" ", "-"), ignore=shutil.ignore_patterns("*.sock"))

@@ -1,5 +1,6 @@
 """What a broken connection does to the kit: answers that are lost or spoilt on their way."""
 
+import asyncio
 import hashlib
 
 import pytest
@@ -43,10 +44,10 @@ async def test_what_the_dead_left_is_taken_over_in_one_claim(platform: Platform)
     for _ in range(100):
         await redis.xadd(stream, {FIELD: b"{}"})
     await redis.xreadgroup("g", "dead", {stream: ">"}, count=100)
+    while len(await redis.xpending_range(stream, "g", "-", "+", 100, idle=50)) < 100:
+        await asyncio.sleep(0.01)
     before = await _claims(platform)
-    taken = []
-    while not taken:
-        taken = await heir.reclaim(stream, 100)
+    taken = await heir.reclaim(stream, 100)
     assert len(taken) == 100
     assert all(d.deliveries == 2 for d in taken)
     assert await _claims(platform) - before == 1

@@ -16,7 +16,7 @@ from minio.error import InvalidResponseError, MinioException, S3Error
 
 from tidemill_contracts.artifacts import ArtifactRef
 from tidemill_contracts.document import Document
-from tidemill_shared import history
+from tidemill_shared import history, skew
 from tidemill_shared.errors import ChecksumMismatch, ObjectMissing, StoreUnavailable
 from tidemill_shared.settings import StoreSettings
 
@@ -70,14 +70,27 @@ class Store:
         except S3Error as error:
             if error.code in _MISSING:
                 raise ObjectMissing(f"{what}: no such object") from None
+            if await self._clock_was_wrong():
+                return await self._call(what, call)
             raise StoreUnavailable(f"{what}: {error.code}") from error
         except InvalidResponseError as error:
             # rclone answers a GET of a missing key with a plain-text 404, which the client cannot read.
             if "404" in str(error):
                 raise ObjectMissing(f"{what}: no such object") from None
+            if await self._clock_was_wrong():
+                return await self._call(what, call)
             raise StoreUnavailable(f"{what}: {type(error).__name__}") from error
         except (MinioException, urllib3.exceptions.HTTPError, OSError) as error:
             raise StoreUnavailable(f"{what}: {type(error).__name__}: {error}") from error
+
+    async def _clock_was_wrong(self) -> bool:
+        """Whether a refusal may be due to the time in its signature; then the server's clock is gone by."""
+        url = f"{'https' if self._settings.secure else 'http'}://{self._settings.endpoint}/"
+        try:
+            answer = await asyncio.to_thread(self._pool.request, "HEAD", url, retries=False)
+        except (urllib3.exceptions.HTTPError, OSError):
+            return False
+        return skew.adopt(answer.headers.get("Date"))
 
     async def start(self) -> None:
         """Make the bucket when it is missing. Raises StoreUnavailable."""
