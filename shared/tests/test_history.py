@@ -38,11 +38,14 @@ def test_each_step_of_each_entry_and_object_is_a_line(tmp_path: Path) -> None:
     assert all(line["consumer"] == "c-1" and line["at"] > 0 for line in lines)
 
 
-def test_the_process_dies_at_the_step_it_is_told_to() -> None:
+def test_the_process_dies_at_the_step_it_is_told_to(tmp_path: Path) -> None:
+    told = tmp_path / "die"
     body = (
-        "from tidemill_shared import history; from tidemill_shared.settings import HistorySettings as H;"
-        "history.configure('c', H(kill_at='manifest:2'));"
-        "[print(history.record_put(f'{n}/manifest.json'), n, flush=True) for n in range(3)]"
+        "import pathlib; from tidemill_shared import history; from tidemill_shared.settings import HistorySettings;"
+        f"told = pathlib.Path({str(told)!r}); history.configure('c', HistorySettings(kill_file=told));"
+        "history.record_put('0/manifest.json'); told.write_text('manifest');"
+        "history.record_put('a'); print('alive', flush=True); history.record_put('1/manifest.json'); print('never')"
     )
     done = subprocess.run([sys.executable, "-c", body], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout) == (-signal.SIGKILL, "None 0\n")
+    assert (done.returncode, done.stdout) == (-signal.SIGKILL, "alive\n")
+    assert not told.exists()

@@ -391,9 +391,18 @@ class Bus:
             for _, entries in reply.items() if isinstance(reply, dict) else reply or ():
                 for entry, fields in entries:
                     last = entry.decode()
-                    try:
-                        await callback(parse_as(event, fields.get(FIELD.encode(), b"")))
-                    except InvalidEvent as error:
-                        log.warning("skipped while following", stream=stream, entry=last, why=str(error))
-                    except (Retryable, RedisError) as error:
-                        log.warning("could not follow an event", stream=stream, entry=last, why=str(error))
+                    await self._show(event, callback, last, fields)
+
+    async def _show(self, event: type[EventT], callback: Callback[Any], entry: str, fields: dict[bytes, bytes]) -> None:
+        """An event to a follower, again when it could not take it just then."""
+        for pause in (*_ATTEMPT_PAUSES, None):
+            try:
+                await callback(parse_as(event, fields.get(FIELD.encode(), b"")))
+            except InvalidEvent as error:
+                log.warning("skipped while following", type=event.type_name(), entry=entry, why=str(error))
+            except (Retryable, RedisError) as error:
+                if pause is not None:
+                    await asyncio.sleep(pause)
+                    continue
+                log.warning("could not follow an event", type=event.type_name(), entry=entry, why=str(error))
+            return

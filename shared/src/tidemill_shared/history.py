@@ -1,6 +1,6 @@
 """A record of what was done to which event and when, for tests that compare it with what should have been done.
 
-Off unless ``TIDEMILL_HISTORY__FILE`` or ``TIDEMILL_HISTORY__KILL_AT`` is set; then a step costs one comparison.
+Off unless ``TIDEMILL_HISTORY__FILE`` or ``TIDEMILL_HISTORY__KILL_FILE`` is set; then a step costs one comparison.
 """
 
 import json
@@ -8,6 +8,7 @@ import os
 import signal
 import time
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Literal, Protocol
 
 from tidemill_shared.settings import HistorySettings
@@ -33,8 +34,7 @@ class History:
     def __init__(self, consumer: str, settings: HistorySettings) -> None:
         self._consumer = consumer
         self._file = settings.file
-        step, _, number = (settings.kill_at or "").partition(":")
-        self._kill_step, self._countdown = step, int(number or 1)
+        self._kill_file = settings.kill_file
 
     def record(self, step: Step, entries: Iterable[Entry], key: str | None) -> None:
         """Write it down; die here when this is the step to die at."""
@@ -47,10 +47,19 @@ class History:
                 os.write(handle, lines.encode())
             finally:
                 os.close(handle)
-        if step == self._kill_step:
-            self._countdown -= 1
-            if self._countdown == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
+        if self._kill_file is not None and self._told_to_die(self._kill_file, step):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    @staticmethod
+    def _told_to_die(file: Path, step: Step) -> bool:
+        """Whether the file names this step; it is gone then, so that one life is taken."""
+        try:
+            if file.read_text() != step:
+                return False
+            file.unlink()
+        except OSError:
+            return False
+        return True
 
 
 def _id_of(body: bytes) -> str | None:
@@ -68,7 +77,7 @@ _history: History | None = None
 def configure(consumer: str, settings: HistorySettings) -> None:
     """Begin to record, if asked to."""
     global _history
-    _history = History(consumer, settings) if settings.file or settings.kill_at else None
+    _history = History(consumer, settings) if settings.file or settings.kill_file else None
 
 
 def record(step: Step, entries: Iterable[Entry] = (), *, key: str | None = None) -> None:

@@ -62,9 +62,16 @@ class Pipelines:
         if known and known.spec.revision >= declared.spec.revision:
             return
         self._current[name] = declared
+        try:
+            for listener in self._listeners:
+                await listener(name)
+        except BaseException:
+            # As if it had not been seen: whoever tries again must not find it known and leave the rest undone.
+            self._current = {n: d for n, d in self._current.items() if d is not declared}
+            if known:
+                self._current.setdefault(name, known)
+            raise
         log.info("pipeline adopted", pipeline=name, revision=declared.spec.revision)
-        for listener in self._listeners:
-            await listener(name)
 
 
 async def store_pipeline(store: Store, spec: PipelineSpec) -> DeclaredPipeline:

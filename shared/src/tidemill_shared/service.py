@@ -100,12 +100,15 @@ class Service:
             await asyncio.gather(serving, return_exceptions=True)
 
     async def _start(self) -> None:
+        if self.bus.lane:
+            self.pipelines.on_change(self.bus.lane.add)
         deadline = time.monotonic() + _START_SECONDS
         pause = 0.1
         while True:
             try:
                 await self.store.start()
                 await self.bus.connect()
+                await self._know_pipelines()
                 break
             except (StoreUnavailable, RedisError) as error:
                 if time.monotonic() > deadline:
@@ -113,16 +116,17 @@ class Service:
                 log.warning("waiting for Redis and the object store", why=str(error))
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, 2.0)
-        await self.pipelines.load()
-        if self.bus.lane:
-            self.pipelines.on_change(self.bus.lane.add)
-            for name in self.pipelines.names():
-                await self.bus.lane.add(name)
         for hook in self._starts:
             await hook()
         await self.bus.start()
         self._tasks = [asyncio.create_task(_forever(loop)) for loop in (*self._loops, self.archive.keep)]
         self._consuming = True
+
+    async def _know_pipelines(self) -> None:
+        await self.pipelines.load()
+        if self.bus.lane:
+            for name in self.pipelines.names():
+                await self.bus.lane.add(name)
 
     async def _watch(self, stop: asyncio.Event, serving: "asyncio.Task[None]") -> int:
         while not stop.is_set():

@@ -159,10 +159,8 @@ class HistorySettings(Group):
 
     file: Path | None = None
     """A JSON line is appended for each step of each event: its id, the step, the time."""
-    kill_at: str | None = Field(
-        default=None, pattern=r"^(read|artifact|manifest|pointer|completing|complete)(:[0-9]+)?$"
-    )
-    """The process kills itself at this step (`step:n`: when it is reached the n-th time)."""
+    kill_file: Path | None = None
+    """The process kills itself at the step that this file names, and removes the file first."""
 
 
 class Settings(BaseSettings):

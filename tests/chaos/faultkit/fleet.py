@@ -160,10 +160,10 @@ class Fleet:
         assert running.returncode == 0, out.decode()
         return out.decode()
 
-    async def ready(self, seconds: float = 60.0) -> None:
-        """Until every service says so."""
+    async def ready(self, seconds: float = 60.0, only: str | None = None) -> None:
+        """Until every service, or the one named, says so."""
         deadline = time.monotonic() + seconds
-        for instance in self.services:
+        for instance in [only] if only else self.services:
             while not await asyncio.to_thread(self._is_ready, instance):
                 if time.monotonic() > deadline:
                     tail = (self.directory / f"{instance}.log").read_text()[-1500:]

@@ -2,10 +2,10 @@
 
 import asyncio
 import random
-import signal
 import time
 from collections import Counter
 from collections.abc import Mapping
+from pathlib import Path
 
 from faultkit import load
 from faultkit.fleet import LEASE_SECONDS
@@ -24,35 +24,24 @@ after the step that publishes and acknowledges. Serving stores nothing."""
 SETTINGS = {"MONITORING__LOG_SECONDS": "1", "TRAINING__MAX_ATTEMPTS": "100"}
 RECOVERY_SECONDS = LEASE_SECONDS + 10
 _IN_FLIGHT = 4
-_PATIENCE = 600.0
+_PATIENCE = 1_500.0
+_ROWS = 500
+"""Of each pipeline: enough for a model, not more."""
 
 
 class Plan:
-    """Tells each new life of a service at which step to end, until each step has had its deaths."""
+    """The deaths that are still to come."""
 
     def __init__(self, deaths: int, steps: int, chance: random.Random) -> None:
         every = [(name, step) for name, steps_of in STEPS.items() for step in steps_of]
         self.left = Counter(dict.fromkeys(chance.sample(every, min(steps, len(every))), deaths))
         self._chance = chance
 
-    def awaits(self, instance: str) -> bool:
-        """Whether this service has deaths before it."""
-        service = instance.partition("-")[0]
-        return any(self.left[service, step] > 0 for step in STEPS[service])
-
-    def arm(self, instance: str) -> tuple[Mapping[str, str], str]:
-        """The environment of its next life, and the step at which that will end ("": at none)."""
+    def next(self, instance: str) -> str | None:
+        """A step at which this one is to die next."""
         service = instance.partition("-")[0]
         steps = [step for step in STEPS[service] if self.left[service, step] > 0]
-        if not steps:
-            return {}, ""
-        step = self._chance.choice(steps)
-        # Not always at the first: what the death before interrupted may be finished in between.
-        return {"TIDEMILL_HISTORY__KILL_AT": f"{step}:{self._chance.choice((1, 2, 2, 3))}"}, step
-
-    def died(self, instance: str, step: str) -> None:
-        """One less."""
-        self.left[instance.partition("-")[0], step] -= 1
+        return self._chance.choice(steps) if steps else None
 
     @property
     def over(self) -> bool:
@@ -61,36 +50,56 @@ class Plan:
 
 
 class Fuse:
-    """One service's lives: what the last one died of, what the next one is told."""
+    """Lets one instance die at step after step, each time when what the death before interrupted is under way again."""
 
     def __init__(self, run: Run, plan: Plan, instance: str) -> None:
-        self.armed = True
         self._run, self._plan, self._instance = run, plan, instance
-        self.process = run.fleet.services[instance]
-        self._step = ""
-        self.process.environment = self._next_life
+        self._process = run.fleet.services[instance]
+        self._file = kill_file(run.fleet.directory, instance)
 
-    def _next_life(self) -> Mapping[str, str]:
-        at, pid, code = self.process.deaths[-1]
-        if self._step and code == -signal.SIGKILL:
-            self._plan.died(self._instance, self._step)
+    async def burn(self) -> None:
+        """Until the plan has no more deaths for it."""
+        service = self._instance.partition("-")[0]
+        while step := self._plan.next(self._instance):
+            lives = len(self._process.deaths)
+            told = self._file.with_suffix(".told")
+            told.write_text(step)
+            told.rename(self._file)
+            ends = time.monotonic() + 10.0
+            while len(self._process.deaths) == lives and time.monotonic() < ends:
+                await asyncio.sleep(0.02)
+            self._file.unlink(missing_ok=True)
+            if len(self._process.deaths) == lives:
+                continue  # it has not come to that step; perhaps to another one
+            at, pid, _ = self._process.deaths[lives]
+            self._plan.left[service, step] -= 1
             self._run.evidence.killed.append(pid)
             self._run.evidence.faults_at.append(at)
-        environment, self._step = self._plan.arm(self._instance) if self.armed else ({}, "")
-        return environment
+            await self._run.fleet.ready(120, self._instance)
+            await asyncio.sleep(max(LEASE_SECONDS / 2, at + LEASE_SECONDS + 1 - time.time()))
+
+
+def kill_file(folder: Path, instance: str) -> Path:
+    """Where an instance is told at which step to die."""
+    return folder / f"{instance}.die"
+
+
+def told_by_file(folder: Path, instance: str) -> Mapping[str, str]:
+    """Every instance looks for its file."""
+    return {"TIDEMILL_HISTORY__KILL_FILE": str(kill_file(folder, instance))}
 
 
 async def die_at_each_step(run: Run) -> None:
-    """New pipelines go through the whole loop, requests come in, and whoever reaches its step dies there."""
+    """New pipelines go through the whole loop, requests come in, and whoever is told to dies at its step."""
     plan = Plan(run.size.deaths, run.size.steps, run.chance)
     tested = len(plan.left)
-    fuses = [Fuse(run, plan, instance) for instance in run.fleet.services if plan.awaits(instance)]
-    rows = run.fleet.directory / "rows.csv"
+    rows = run.fleet.directory / "few-rows.csv"
+    lines = (run.fleet.directory / "rows.csv").read_text().splitlines(keepends=True)
+    rows.write_text("".join(lines[: _ROWS + 1]))
     names: list[str] = []
+    requests = load.requests(100_000, str(run.seed))
+    burning = asyncio.gather(*(Fuse(run, plan, instance).burn() for instance in run.fleet.services))
     deadline = time.monotonic() + _PATIENCE
-    requests = load.requests(200_000, str(run.seed))
-    for fuse in fuses:
-        fuse.process.send(signal.SIGKILL)  # the next life is the first that was told
     while not plan.over and time.monotonic() < deadline:
         if len(set(names) - await load.champions(run.client)) < _IN_FLIGHT:
             names.append(f"chain-{run.seed}-{len(names)}")
@@ -98,9 +107,10 @@ async def die_at_each_step(run: Run) -> None:
         batch, requests = requests[:20], requests[20:]
         await load.publish(run.client, batch, run.evidence)
         await asyncio.sleep(0.25)
-    for fuse in fuses:
-        fuse.armed = False
-        fuse.process.send(signal.SIGKILL)  # a life that was told, but has not come to its step
+    if plan.over:
+        await burning
+    else:
+        burning.cancel()
     if missing := await load.without_champion(run.client, names, 240):
         run.evidence.complaints.append(f"I7: {len(missing)} of {len(names)} pipelines have no model")
     await run.answered()

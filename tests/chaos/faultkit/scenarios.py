@@ -9,7 +9,9 @@ SCENARIOS: Mapping[str, Scenario] = {
     "quiet": Scenario(services_die.quiet),
     "killed": Scenario(services_die.killed),
     "replies dropped": Scenario(services_die.killed_and_replies_dropped, proxied=True),
-    "kill points": Scenario(kill_points.die_at_each_step, settings=kill_points.SETTINGS),
+    "kill points": Scenario(
+        kill_points.die_at_each_step, settings=kill_points.SETTINGS, source=kill_points.told_by_file
+    ),
     "redis killed": Scenario(redis_fails.killed),
     "redis refuses": Scenario(redis_fails.refuses),
     "redis flushed": Scenario(redis_fails.flushed),
