@@ -12,7 +12,7 @@ from faultkit import checker, load, timeline
 from faultkit.evidence import Evidence, collect
 from faultkit.fleet import Client, Fleet
 
-_PATIENCE = 900.0
+_PATIENCE = 2_400.0
 """Seconds a scenario may take; one that takes longer is judged by what it left behind."""
 
 

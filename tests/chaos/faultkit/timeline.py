@@ -88,3 +88,35 @@ def _death(
         again = [next((s.at for s in steps if s.at > last.at and s.consumer == last.consumer), last.at)]
     resumed = None if None in again else max(at for at in again if at is not None) - last.at
     return Death(last.at, last.consumer, last.step, resumed)
+
+
+class Watch:
+    """Follows the histories of one service's replicas while they are written."""
+
+    def __init__(self, files: Iterable[Path]) -> None:
+        self._positions = dict.fromkeys(files, 0)
+        self._held: dict[int, set[tuple[str, str, str]]] = defaultdict(set)
+        self._completing: dict[tuple[str, str, str], int] = {}
+
+    def unfinished(self, pid: int) -> int:
+        """How many entries that a dead process had taken nobody has carried to their completion since."""
+        for file in self._positions:
+            self._follow(file)
+        return sum(self._completing.get(work, pid) == pid for work in self._held[pid])
+
+    def _follow(self, file: Path) -> None:
+        if not file.exists():
+            return
+        with file.open("rb") as lines:
+            lines.seek(self._positions[file])
+            for line in lines:
+                if not line.endswith(b"\n"):
+                    break
+                self._positions[file] += len(line)
+                step = Step(**json.loads(line))
+                if step.step == "read":
+                    self._held[step.pid].add(step.work)
+                elif step.step == "complete":
+                    self._held[step.pid].discard(step.work)
+                elif step.step == "completing":
+                    self._completing[step.work] = step.pid
