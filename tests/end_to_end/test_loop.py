@@ -199,3 +199,18 @@ def test_kill_each_service_while_the_demo_runs(stack: Path) -> None:
     assert report["lost"] == 0, err[-3000:]
     assert report["doubled"] == 0
     assert report["answered"] == report["requests_sent"]
+
+
+def test_a_terminated_demo_leaves_nothing_running(tmp_path: Path) -> None:
+    directory = tmp_path / "state"
+    with subprocess.Popen(
+        [TIDEMILL, "--directory", directory, "demo"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=tmp_path
+    ) as demo:
+        deadline = time.monotonic() + 60
+        while not Stack(directory).running() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        supervisor = psutil.Process(int((directory / "supervisord.pid").read_text()))
+        demo.terminate()
+        demo.communicate(timeout=60)
+    assert demo.returncode not in (0, -signal.SIGTERM)
+    assert not supervisor.is_running()

@@ -1,6 +1,7 @@
 """The commands, in the order in which a newcomer meets them."""
 
 import os
+import signal
 from pathlib import Path
 from typing import Annotated
 
@@ -40,6 +41,8 @@ def options(
     """Options of every command."""
     if directory:
         os.environ["TIDEMILL_DIRECTORY"] = str(directory)
+    # Being terminated is being interrupted: what a command started, it stops.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 app.command()(demo)

@@ -21,7 +21,7 @@ from tidemill_console.demo.plot import draw
 from tidemill_console.demo.replay import Record, Replay, answering_delays
 from tidemill_console.demo.scoring import Pairs, over
 from tidemill_console.demo.seasons import FIRST_LIVE, Line, first_file, read
-from tidemill_console.output import FAILED, notes, run, say, show_json
+from tidemill_console.output import FAILED, fail, notes, run, say, show_json
 from tidemill_console.stack import Stack
 from tidemill_contracts.envelope import Event
 from tidemill_contracts.events import (
@@ -44,7 +44,7 @@ _LAST = 2007
 
 
 def demo(
-    pace: Annotated[str, typer.Option(help="Seconds a season, or `wait`: hold while a training is in flight.")] = "2",
+    pace: Annotated[str, typer.Option(help="Seconds a season, or `wait`: hold while a training is in flight.")] = "2.5",
     until: Annotated[int, typer.Option(min=FIRST_LIVE, max=_LAST, help="Last season.")] = _LAST,
     external: Annotated[
         bool, typer.Option("--external", "--compose", help="Use the stack that TIDEMILL_ variables name.")
@@ -58,15 +58,13 @@ def demo(
         raise typer.BadParameter("a number of seconds or `wait` is expected", param_hint="--pace")
     stack = None if external else Stack(directory())
     started_here = stack is not None and not stack.running()
-    if stack:
-        say(f"bringing up the stack in {stack.directory}: redis-server, an S3 server, six services; no Docker")
-        try:
-            stack.up(say)
-        except TidemillError as error:
-            notes.print(f"[bold red]error:[/] {error}")
-            raise typer.Exit(FAILED) from None
     try:
+        if stack:
+            say(f"bringing up the stack in {stack.directory}: redis-server, an S3 server, six services; no Docker")
+            stack.up(say)
         report = run(_demo(pace, until, stack, plot))
+    except TidemillError as error:
+        fail(str(error))
     finally:
         if stack and started_here and not keep:
             stack.down(lambda _: None)
