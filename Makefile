@@ -28,13 +28,14 @@ demo: $(STAMP) ## Replay 137 baseball seasons through the whole loop (ARGS=--jso
 test: $(STAMP) ## Run every test on a real Redis and a real S3 server (ARGS="-k name" selects)
 	$(BIN)/pytest --numprocesses logical --dist loadfile --no-loadscope-reorder $(ARGS)
 
-check: $(STAMP) ## Lint, format, types, imports, generated files, compatibility with the last release
+check: $(STAMP) ## Lint, format, types, imports, generated files, compatibility, known vulnerabilities
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/mypy $(TYPED)
 	$(BIN)/lint-imports
 	$(BIN)/python contracts/generate.py --check
 	$(BIN)/python contracts/compatibility.py
+	@.ci/audit $(BIN)/python
 
 format: $(STAMP) ## Format the code and fix what ruff can fix
 	$(BIN)/ruff check --fix $(SOURCES)
@@ -58,11 +59,11 @@ chaos: $(STAMP) ## Break everything while it works, and check that nothing was l
 fuzz: $(STAMP) ## Send 12,000 spoilt requests and 12,000 spoilt events (ARGS for pytest)
 	TIDEMILL_FUZZ_CASES=12000 $(BIN)/pytest -s --show-capture=no tests/contract/test_fuzz_events.py services/serving/tests/test_serving_fuzz.py $(ARGS)
 
-audit: $(STAMP) ## Known vulnerabilities of what the lock pins (needs the network)
+audit: $(STAMP) ## Known vulnerabilities of what the lock pins (says so where their database cannot be reached)
 	@.ci/audit $(BIN)/python
 
-sbom: $(STAMP) ## What the system is made of, as CycloneDX: sbom.cdx.json
-	$(BIN)/python deploy/system_sbom.py > sbom.cdx.json
+sbom: $(STAMP) ## What the system is made of, as CycloneDX: sbom.cdx.json (needs the network)
+	@.ci/sbom $(BIN)/python sbom.cdx.json
 
 bench: $(STAMP) ## Run the benchmarks under tests/benchmarks, one after the other
 	@set -e; for file in $(BENCHMARKS); do echo "== $$file"; $(BIN)/python "$$file" $(ARGS); done

@@ -28,6 +28,18 @@ async def test_what_is_put_is_got_and_verified(platform: Platform, tmp_path: Pat
     assert await store.cached(ref) == cached
 
 
+async def test_no_more_is_read_than_was_stated(platform: Platform) -> None:
+    ref = await platform.store.put("raw/demo/large.bin", b"x" * 3_000_000)
+    assert len(platform.store._read(ref.key, 5)) == 6
+    for size in (5, 2_999_999, 3_000_001):
+        with pytest.raises(ChecksumMismatch):
+            await platform.store.get(ref.model_copy(update={"size": size}))
+    assert len(await platform.store.get(ref)) == 3_000_000
+    assert len(await platform.store.read(ref.key) or b"") == 3_000_000
+    empty = await platform.store.put("raw/demo/empty.bin", b"")
+    assert await platform.store.get(empty) == b""
+
+
 async def test_missing_objects_are_told_apart_from_outages(platform: Platform) -> None:
     missing = ArtifactRef(key="raw/none", sha256="0" * 64, size=1)
     assert await platform.store.read("raw/none") is None

@@ -3,10 +3,10 @@
 import asyncio
 import os
 import re
-import shutil
+import secrets
 import sys
 import sysconfig
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -16,6 +16,7 @@ from tidemill_contracts.events import DataArrived, PredictionCompleted, Predicti
 from tidemill_contracts.prediction import CompletedPrediction
 from tidemill_contracts.registry import parse_as
 from tidemill_contracts.streams import stream_key
+from tidemill_shared import permissions
 from tidemill_shared.testing.platform import Platform
 
 README = Path(__file__).resolve().parents[2] / "contracts" / "README.md"
@@ -42,14 +43,24 @@ async def run(*command: str, env: Mapping[str, str], cwd: Path) -> str:
 
 
 @pytest.fixture
-def env(platform: Platform) -> dict[str, str]:
-    """What the examples read from their environment."""
-    password, port = platform.servers.redis_password, platform.servers.redis_port
-    return dict(os.environ) | {
-        "REDIS_URL": f"redis://:{password}@127.0.0.1:{port}/0",
+async def env(platform: Platform) -> AsyncIterator[dict[str, str]]:
+    """What the examples read from their environment, with the users that an installation has."""
+    environment = dict(os.environ) | {
         "TIDEMILL_NAMESPACE": platform.namespace,
         "TIDEMILL_STORE__BUCKET": platform.store.bucket,
     }
+    for namespace in (platform.namespace, "tidemill"):
+        for rule in permissions.rules(namespace):
+            if rule.user in ("producer", "consumer"):
+                user, password = f"{rule.user}-{namespace}", secrets.token_hex(8)
+                _, _, *words = rule.line(password).split()
+                await platform.redis.execute_command("ACL", "SETUSER", user, *words)
+                url = f"redis://{user}:{password}@127.0.0.1:{platform.servers.redis_port}/0"
+                prefix = "SHELL_" if namespace == "tidemill" else ""
+                environment[f"{prefix}{rule.user.upper()}_URL"] = url
+    yield environment
+    for namespace in (platform.namespace, "tidemill"):
+        await platform.redis.execute_command("ACL", "DELUSER", f"producer-{namespace}", f"consumer-{namespace}")
 
 
 async def test_publishing_new_data(platform: Platform, env: dict[str, str], tmp_path: Path) -> None:
@@ -83,18 +94,9 @@ async def test_asking_for_predictions_and_reading_results(
 
 async def test_the_same_with_redis_cli(platform: Platform, env: dict[str, str], tmp_path: Path) -> None:
     example = next(block for block in examples("sh") if "redis-cli" in block)
-    # The example speaks to a Redis on the default port; this stands between it and the test's server.
-    scripts = f"{sysconfig.get_path('scripts')}{os.pathsep}{os.environ['PATH']}"
-    wrapper = tmp_path / "bin" / "redis-cli"
-    wrapper.parent.mkdir()
-    wrapper.write_text(
-        f'#!/bin/sh\nexec {shutil.which("redis-cli", path=scripts)} -p {platform.servers.redis_port} "$@"\n'
-    )
-    wrapper.chmod(0o755)
-    env |= {
-        "REDISCLI_AUTH": platform.servers.redis_password,
-        "PATH": f"{wrapper.parent}{os.pathsep}{os.environ['PATH']}",
-    }
+    # The example's streams are those of the default namespace.
+    env |= {name: env[f"SHELL_{name}"] for name in ("PRODUCER_URL", "CONSUMER_URL")}
+    env["PATH"] = f"{sysconfig.get_path('scripts')}{os.pathsep}{os.environ['PATH']}"
     requests, results = (
         stream_key("tidemill", kind, "home-runs") for kind in ("prediction.requested.v1", "prediction.completed.v1")
     )

@@ -1,6 +1,7 @@
 """Who can write to every stream and to the whole bucket still cannot promote, approve or roll back."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,11 +9,13 @@ import pytest
 from tidemill_contracts.artifacts import ArtifactRef
 from tidemill_contracts.document import canonical_json
 from tidemill_contracts.events import ModelApproved, RollbackRequested
+from tidemill_contracts.package import Attestation
 from tidemill_contracts.promotion import ApprovedModel, Promotion, RequestedRollback
+from tidemill_shared.credentials import create, rotate
 from tidemill_shared.errors import Poison
 from tidemill_shared.seal import OperatorCheck, OperatorSeal, PromotionCheck, PromotionSeal
 from tidemill_shared.settings import KeySettings
-from tidemill_shared.signing import generate_keys
+from tidemill_shared.signing import Signer, Verifier, generate_keys
 
 NOWHERE = ArtifactRef(key="packages/sales/x/manifest.json", sha256="a" * 64, size=1)
 
@@ -111,3 +114,51 @@ def test_an_operators_request_cannot_be_forged_changed_or_reused(keys: KeySettin
     ):
         with pytest.raises(Poison, match="not signed"):
             check.check(forged)
+
+
+@pytest.mark.parametrize("forget", [False, True])
+def test_what_was_signed_before_a_rotation_is_believed_unless_it_is_to_be_forgotten(
+    tmp_path: Path, forget: bool
+) -> None:
+    made = create(tmp_path / "credentials")
+
+    def keys() -> KeySettings:
+        return KeySettings(
+            promotion_private_file=made.promotion_private_key,
+            promotion_public_file=made.promotion_public_key,
+            operator_private_file=made.operator_private_key,
+            operator_public_file=made.operator_public_key,
+        )
+
+    rollback = RollbackRequested.root(RequestedRollback(by="ann"), subject="sales", source="urn:test")
+
+    def signed() -> tuple[bytes, RollbackRequested, Attestation]:
+        package = Signer(made.private_key).attest("packages/x", "a" * 64)
+        return (
+            PromotionSeal.of(keys()).sealed(promotion()).to_json(),
+            OperatorSeal.of(keys()).rollback(rollback),
+            package,
+        )
+
+    def believed(sealed: bytes, request: RollbackRequested, package: Attestation) -> list[bool]:
+        checks = (
+            lambda: PromotionCheck.of(keys()).opened(sealed, "sales", 3),
+            lambda: PromotionSeal.of(keys()).check.opened(sealed, "sales", 3),
+            lambda: OperatorCheck.of(keys()).check(request),
+            lambda: Verifier(made.public_key).verify(package, "packages/x", "a" * 64),
+        )
+        found = []
+        for check in checks:
+            try:
+                check()
+                found.append(True)
+            except Poison:
+                found.append(False)
+        return found
+
+    before = signed()
+    rotate(made.directory, ["signing"], forget=forget)
+    assert believed(*before) == [not forget] * 4
+    assert believed(*signed()) == [True] * 4
+    rotate(made.directory, ["signing"])
+    assert believed(*before) == [not forget] * 4

@@ -71,6 +71,41 @@ def test_no_secret_lies_in_what_the_stack_writes_for_its_supervisor(tmp_path: Pa
         assert secret.stat().st_mode & 0o077 == 0
 
 
+def test_the_address_of_redis_has_a_user_and_never_the_administrator(tmp_path: Path) -> None:
+    stack = Stack(tmp_path / "state")
+    stack._prepare(lambda _: None)
+    for user in ("producer", "consumer", "operator"):
+        done = runner.invoke(app, ["--directory", str(stack.directory), "redis-url", user])
+        secret = stack.credentials.redis_password(user).read_text()
+        assert done.output == f"redis://{user}:{secret}@127.0.0.1:{stack.ports().redis}/0\n"
+    assert runner.invoke(app, ["--directory", str(stack.directory), "redis-url", "serving"]).exit_code == 2
+
+
+def test_secrets_are_made_anew_on_request(tmp_path: Path) -> None:
+    stack = Stack(tmp_path / "state")
+    stack._prepare(lambda _: None)
+    made = stack.credentials
+    parts = {
+        "redis": [made.redis_password("serving"), made.redis_access_list],
+        "http": [made.api_key("reader"), made.api_keys],
+        "store": [made.store_secret_key],
+        "signing": [private for private, _ in made.key_pairs],
+    }
+    for part, files in parts.items():
+        before = {file: file.read_bytes() for file in made.directory.rglob("*") if file.is_file()}
+        done = runner.invoke(app, ["--directory", str(stack.directory), "rotate", part])
+        assert done.exit_code == 0, done.output
+        after = {file: file.read_bytes() for file in made.directory.rglob("*") if file.is_file()}
+        assert after.keys() == before.keys()
+        assert all(after[file] != before[file] for file in files)
+        others = [file for other, theirs in parts.items() if other != part for file in theirs]
+        assert all(after[file] == before[file] for file in others)
+        assert all(file.stat().st_mode & 0o077 == 0 for file in after)
+        for secret in files:
+            assert after[secret].decode().strip() not in done.output
+    assert runner.invoke(app, ["--directory", str(stack.directory), "rotate", "everything"]).exit_code == 2
+
+
 def test_an_event_reads_as_one_line() -> None:
     event = TrainingRequested.root(
         RequestedTraining(reason="why not"), subject="p", source="urn:x", time=datetime(2020, 1, 2, tzinfo=UTC)

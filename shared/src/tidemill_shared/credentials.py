@@ -1,15 +1,24 @@
-"""Secrets made once, as files only their users can read: ``python -m tidemill_shared.credentials DIRECTORY``."""
+"""Secrets made once, as files only their users can read, and made anew when they may have leaked.
 
+``python -m tidemill_shared.credentials DIRECTORY [--rotate redis http store signing] [--forget]``
+"""
+
+import argparse
 import os
 import secrets
-import sys
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, get_args
 
 from tidemill_contracts.streams import DEFAULT_NAMESPACE
 from tidemill_shared import access, permissions
 from tidemill_shared.signing import generate_keys
 
+Part = Literal["redis", "http", "store", "signing"]
+"""Passwords of Redis, API keys, the object store's key, and what signs packages, promotions and operators' requests."""
+
+PARTS: tuple[Part, ...] = get_args(Part)
 _CLIENTS: dict[str, tuple[access.Scope, ...]] = {
     "producer": ("publish",),
     "reader": ("predict",),
@@ -74,6 +83,15 @@ class Credentials:
         return self.directory / "verification" / "operator.pem"
 
     @property
+    def key_pairs(self) -> tuple[tuple[Path, Path], ...]:
+        """Private and public files of everything that signs."""
+        return (
+            (self.private_key, self.public_key),
+            (self.promotion_private_key, self.promotion_public_key),
+            (self.operator_private_key, self.operator_public_key),
+        )
+
+    @property
     def api_keys(self) -> Path:
         """Digests and scopes of the API keys, for services."""
         return self.directory / "http" / "keys.json"
@@ -103,6 +121,7 @@ class Credentials:
             "validation": {
                 "PUBLIC_FILE": self.public_key,
                 "PROMOTION_PRIVATE_FILE": self.promotion_private_key,
+                "PROMOTION_PUBLIC_FILE": self.promotion_public_key,
                 "OPERATOR_PUBLIC_FILE": self.operator_public_key,
             },
             "serving": {"PUBLIC_FILE": self.public_key, "PROMOTION_PUBLIC_FILE": self.promotion_public_key},
@@ -130,11 +149,7 @@ def create(directory: Path, namespace: str = DEFAULT_NAMESPACE) -> Credentials:
         _write(made.store_access_key, "tidemill-" + secrets.token_hex(4))
     if not made.store_secret_key.exists():
         _write(made.store_secret_key, secrets.token_hex(32))
-    for private_file, public_file in (
-        (made.private_key, made.public_key),
-        (made.promotion_private_key, made.promotion_public_key),
-        (made.operator_private_key, made.operator_public_key),
-    ):
+    for private_file, public_file in made.key_pairs:
         if not (private_file.exists() and public_file.exists()):
             private, public = generate_keys()
             _write(private_file, private)
@@ -152,5 +167,41 @@ def _make_api_keys(made: Credentials) -> None:
         _write(made.api_keys, access.describe(keys))
 
 
+def rotate(
+    directory: Path, parts: Iterable[Part], namespace: str = DEFAULT_NAMESPACE, *, forget: bool = False
+) -> Credentials:
+    """New secrets in the place of the old, which end when the servers and services have been started again.
+
+    What the old signing keys signed stays believed, unless ``forget``: then models signed with them answer no more.
+    """
+    made = Credentials(directory)
+    gone: dict[Part, list[Path]] = {
+        "redis": [made.redis_password(user) for user in permissions.USERS],
+        "http": [made.api_keys, *(made.api_key(name) for name in _CLIENTS)],
+        "store": [made.store_access_key, made.store_secret_key],
+        "signing": [],
+    }
+    for part in set(parts):
+        for file in gone[part]:
+            file.unlink(missing_ok=True)
+        for private_file, public_file in made.key_pairs if part == "signing" else ():
+            private, public = generate_keys()
+            old = b"" if forget or not public_file.exists() else public_file.read_bytes()
+            _write(public_file, public + old)
+            _write(private_file, private)
+    return create(directory, namespace)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(prog="python -m tidemill_shared.credentials", description=__doc__)
+    parser.add_argument("directory", type=Path)
+    parser.add_argument("--rotate", nargs="+", choices=PARTS, default=[], help="what to make anew")
+    parser.add_argument("--forget", action="store_true", help="believe nothing that the old signing keys signed")
+    asked = parser.parse_args(arguments)
+    namespace = os.environ.get("TIDEMILL_NAMESPACE", DEFAULT_NAMESPACE)
+    rotate(asked.directory, asked.rotate, namespace, forget=asked.forget)
+
+
 if __name__ == "__main__":
-    create(Path(sys.argv[1]), os.environ.get("TIDEMILL_NAMESPACE", DEFAULT_NAMESPACE))
+    main()

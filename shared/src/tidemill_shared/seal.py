@@ -9,17 +9,18 @@ from collections.abc import Mapping
 from typing import Any, Self
 
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from tidemill_contracts.document import canonical_json
 from tidemill_contracts.events import ModelApproved, RollbackRequested
 from tidemill_contracts.promotion import Promotion
 from tidemill_shared.errors import Poison
 from tidemill_shared.settings import KeySettings
-from tidemill_shared.signing import pae, private_key, public_key
+from tidemill_shared.signing import PublicKeys, pae, private_key
 
 OperatorRequest = ModelApproved | RollbackRequested
 _PROMOTION = "application/vnd.tidemill.promotion+json"
+_PROMOTION_PUBLIC = "TIDEMILL_KEYS__PROMOTION_PUBLIC_FILE"
 _REQUEST = "application/vnd.tidemill.operator-request+json"
 
 
@@ -31,11 +32,11 @@ def _sign(key: Ed25519PrivateKey, message: bytes) -> str:
     return base64.b64encode(key.sign(message)).decode()
 
 
-def _verify(key: Ed25519PublicKey, signature: object, message: bytes, what: str) -> None:
+def _verify(keys: PublicKeys, signature: object, message: bytes, what: str) -> None:
     if not isinstance(signature, str):
         raise Poison("signature", f"{what} is not signed")
     try:
-        key.verify(base64.b64decode(signature, validate=True), message)
+        keys.verify(base64.b64decode(signature, validate=True), message)
     except (InvalidSignature, binascii.Error, ValueError):
         raise Poison("signature", f"{what} is not signed by the key this service trusts") from None
 
@@ -43,14 +44,16 @@ def _verify(key: Ed25519PublicKey, signature: object, message: bytes, what: str)
 class PromotionSeal:
     """Signs promotions; validation alone has the key."""
 
-    def __init__(self, key: Ed25519PrivateKey) -> None:
+    def __init__(self, key: Ed25519PrivateKey, before: PublicKeys | None = None) -> None:
         self._key = key
-        self.check = PromotionCheck(key.public_key())
+        self.check = PromotionCheck(PublicKeys((key.public_key(), *(before.keys if before else ()))))
 
     @classmethod
     def of(cls, settings: KeySettings) -> Self:
-        """From its file. Raises ConfigurationError."""
-        return cls(private_key(settings.promotion_private_file, "TIDEMILL_KEYS__PROMOTION_PRIVATE_FILE"))
+        """From its files; the public one, if named, adds the keys of before a rotation. Raises ConfigurationError."""
+        file = settings.promotion_public_file
+        before = PublicKeys.read(file, _PROMOTION_PUBLIC) if file else None
+        return cls(private_key(settings.promotion_private_file, "TIDEMILL_KEYS__PROMOTION_PRIVATE_FILE"), before)
 
     def sealed(self, promotion: Promotion) -> Promotion:
         """The same promotion with its signature."""
@@ -61,13 +64,13 @@ class PromotionSeal:
 class PromotionCheck:
     """Checks promotions."""
 
-    def __init__(self, key: Ed25519PublicKey) -> None:
-        self._key = key
+    def __init__(self, keys: PublicKeys) -> None:
+        self._keys = keys
 
     @classmethod
     def of(cls, settings: KeySettings) -> Self:
         """From its file. Raises ConfigurationError."""
-        return cls(public_key(settings.promotion_public_file, "TIDEMILL_KEYS__PROMOTION_PUBLIC_FILE"))
+        return cls(PublicKeys.read(settings.promotion_public_file, _PROMOTION_PUBLIC))
 
     def opened(self, data: bytes, pipeline: str, sequence: int) -> Promotion:
         """Entry ``sequence`` of a pipeline's registry. Raises Poison when it is not what validation wrote there.
@@ -80,7 +83,7 @@ class PromotionCheck:
             message = _message(_PROMOTION, fields)
         except (ValueError, AttributeError, RecursionError):
             raise Poison("manifest", f"{what} is no promotion") from None
-        _verify(self._key, fields.get("signature"), message, what)
+        _verify(self._keys, fields.get("signature"), message, what)
         promotion = Promotion.from_json(data)
         if (promotion.pipeline, promotion.sequence) != (pipeline, sequence):
             raise Poison("manifest", f"{what} was signed for another place in the registry")
@@ -118,16 +121,16 @@ class OperatorSeal:
 class OperatorCheck:
     """Checks what claims to come from an operator."""
 
-    def __init__(self, key: Ed25519PublicKey | None) -> None:
-        self._key = key
+    def __init__(self, keys: PublicKeys | None) -> None:
+        self._keys = keys
 
     @classmethod
     def of(cls, settings: KeySettings) -> Self:
         """From its file; without one every request is let through. Raises ConfigurationError."""
         file = settings.operator_public_file
-        return cls(public_key(file, "TIDEMILL_KEYS__OPERATOR_PUBLIC_FILE") if file else None)
+        return cls(PublicKeys.read(file, "TIDEMILL_KEYS__OPERATOR_PUBLIC_FILE") if file else None)
 
     def check(self, event: OperatorRequest) -> None:
         """Raises Poison unless an operator signed this very request."""
-        if self._key is not None:
-            _verify(self._key, event.data.signature, _request(event), f"{event.type} {event.id}")
+        if self._keys is not None:
+            _verify(self._keys, event.data.signature, _request(event), f"{event.type} {event.id}")

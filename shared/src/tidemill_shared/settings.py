@@ -143,11 +143,11 @@ class KeySettings(Group):
     private_file: Path | None = None
     """PEM; packaging alone needs it."""
     public_file: Path | None = None
-    """PEM; validation and serving need it."""
+    """PEM, several after a rotation; validation and serving need it."""
     promotion_private_file: Path | None = None
     """PEM; signs promotions. Validation alone needs it."""
     promotion_public_file: Path | None = None
-    """PEM; serving needs it."""
+    """PEM, several after a rotation; serving needs it, and validation for entries of before the rotation."""
     operator_private_file: Path | None = None
     """PEM; signs approvals and rollbacks. The console alone needs it."""
     operator_public_file: Path | None = None

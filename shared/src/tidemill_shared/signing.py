@@ -5,8 +5,11 @@ Sources: in-toto Statement v1 and DSSE v1 (the pre-authentication encoding is ``
 
 import base64
 import binascii
+import contextlib
 import hashlib
 import json
+import re
+from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography.exceptions import InvalidSignature
@@ -26,6 +29,7 @@ from tidemill_shared.errors import ConfigurationError, Poison
 
 _TYPE = "application/vnd.in-toto+json"
 _PREDICATE = "urn:tidemill:package:v1"
+_PEM = re.compile(rb"-----BEGIN PUBLIC KEY-----.*?-----END PUBLIC KEY-----", re.DOTALL)
 
 
 def pae(payload: bytes, type_: str = _TYPE) -> bytes:
@@ -54,12 +58,31 @@ def private_key(file: Path | None, setting: str) -> Ed25519PrivateKey:
     return key
 
 
-def public_key(file: Path | None, setting: str) -> Ed25519PublicKey:
-    """The key that verifies. Raises ConfigurationError, which names the setting."""
-    key = load_pem_public_key(_read(file, setting))
-    if not isinstance(key, Ed25519PublicKey):
-        raise ConfigurationError(f"{setting}: {file}: an Ed25519 key is needed")
-    return key
+@dataclass(frozen=True)
+class PublicKeys:
+    """The keys whose signatures are believed: the present one, and after a rotation those before it."""
+
+    keys: tuple[Ed25519PublicKey, ...]
+
+    @classmethod
+    def read(cls, file: Path | None, setting: str) -> "PublicKeys":
+        """One or more PEM blocks of a file. Raises ConfigurationError, which names the setting."""
+        keys = []
+        for block in _PEM.findall(_read(file, setting)):
+            key = load_pem_public_key(block)
+            if not isinstance(key, Ed25519PublicKey):
+                raise ConfigurationError(f"{setting}: {file}: an Ed25519 key is needed")
+            keys.append(key)
+        if not keys:
+            raise ConfigurationError(f"{setting}: {file} holds no public key in PEM")
+        return cls(tuple(keys))
+
+    def verify(self, signature: bytes, message: bytes) -> None:
+        """Raises InvalidSignature unless one of the keys signed the message."""
+        for key in self.keys:
+            with contextlib.suppress(InvalidSignature):
+                return key.verify(signature, message)
+        raise InvalidSignature
 
 
 def _read(file: Path | None, setting: str) -> bytes:
@@ -95,19 +118,20 @@ class Signer:
 
 
 class Verifier:
-    """Checks statements with the public key."""
+    """Checks statements with the public keys."""
 
     def __init__(self, public_file: Path | None) -> None:
-        self._key = public_key(public_file, "TIDEMILL_KEYS__PUBLIC_FILE")
+        self._keys = PublicKeys.read(public_file, "TIDEMILL_KEYS__PUBLIC_FILE")
 
     def verify(self, attestation: Attestation, name: str, sha256: str) -> None:
         """Raises Poison("signature") unless our key signed that ``name`` has this digest."""
         try:
             payload = base64.b64decode(attestation.payload, validate=True)
+            known = {_key_id(key) for key in self._keys.keys}
             signature = base64.b64decode(
-                next(s["sig"] for s in attestation.signatures if s.get("keyid") == _key_id(self._key)), validate=True
+                next(s["sig"] for s in attestation.signatures if s.get("keyid") in known), validate=True
             )
-            self._key.verify(signature, pae(payload))
+            self._keys.verify(signature, pae(payload))
         except (StopIteration, InvalidSignature, KeyError, binascii.Error):
             raise Poison("signature", f"{name}: not signed by the key this service trusts") from None
         statement = json.loads(payload)  # only parsed now that we know who wrote it

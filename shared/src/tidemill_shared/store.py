@@ -17,7 +17,7 @@ from minio.error import InvalidResponseError, MinioException, S3Error
 from tidemill_contracts.artifacts import ArtifactRef
 from tidemill_contracts.document import Document
 from tidemill_shared import history, skew
-from tidemill_shared.errors import ChecksumMismatch, ObjectMissing, StoreUnavailable
+from tidemill_shared.errors import ChecksumMismatch, ObjectMissing, Poison, StoreUnavailable
 from tidemill_shared.settings import StoreSettings
 
 T = TypeVar("T")
@@ -25,6 +25,8 @@ DocumentT = TypeVar("DocumentT", bound=Document)
 _CHUNK = 1024 * 1024
 _READS = 3
 """Of an object whose bytes are not the ones referred to, before they count as wrong for good."""
+_DOCUMENT_BYTES = 64 * 1024**2
+"""Of an object whose size nobody stated, at most."""
 _MISSING = {"NoSuchKey", "NoSuchBucket", "NoSuchObject"}
 
 
@@ -133,16 +135,26 @@ class Store:
         return await self.put(key, document.to_json())
 
     async def read(self, key: str) -> bytes | None:
-        """An object by key, unverified: for logs and inboxes whose digest nobody knows. None when missing."""
+        """An object by key, unverified: for logs and inboxes whose digest nobody knows. None when missing.
+
+        Raises Poison("too_large").
+        """
         try:
-            return await self._call(f"get {key}", lambda: self._read(key))
+            data = await self._call(f"get {key}", lambda: self._read(key, _DOCUMENT_BYTES))
         except ObjectMissing:
             return None
+        if len(data) > _DOCUMENT_BYTES:
+            raise Poison("too_large", f"{key} has more than {_DOCUMENT_BYTES} bytes")
+        return data
 
-    def _read(self, key: str) -> bytes:
+    def _read(self, key: str, most: int) -> bytes:
+        """The object's first ``most`` bytes and one more, if there are any: what somebody put there may be endless."""
         response: Any = self._client.get_object(self.bucket, key)
         try:
-            return bytes(response.read())
+            data = bytearray()
+            while len(data) <= most and (chunk := response.read(min(_CHUNK, most + 1 - len(data)))):
+                data += chunk
+            return bytes(data)
         finally:
             response.close()
             response.release_conn()
@@ -164,7 +176,7 @@ class Store:
         return await read()
 
     async def _get(self, ref: ArtifactRef) -> bytes:
-        data = await self._call(f"get {ref.key}", lambda: self._read(ref.key))
+        data = await self._call(f"get {ref.key}", lambda: self._read(ref.key, ref.size))
         if len(data) != ref.size or hashlib.sha256(data).hexdigest() != ref.sha256:
             raise ChecksumMismatch(f"{ref.key}: its bytes are not the ones its reference names")
         return data

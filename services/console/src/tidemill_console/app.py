@@ -9,6 +9,7 @@ import typer
 
 from tidemill_console.acceptance.command import acceptance
 from tidemill_console.commands import (
+    credentials,
     data,
     dead_letters,
     declare,
@@ -49,6 +50,8 @@ app.command()(demo)
 app.command()(stack.up)
 app.command()(stack.down)
 app.command()(stack.status)
+app.command()(credentials.redis_url)
+app.command()(credentials.rotate)
 app.command()(example.example)
 app.command()(declare.declare)
 app.command()(data.publish)

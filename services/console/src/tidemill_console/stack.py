@@ -10,7 +10,7 @@ import time
 import urllib.error
 import urllib.request
 import xmlrpc.client
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ import psutil
 from tidemill_console.supervision import Program, Supervisor, configuration, socket_path
 from tidemill_contracts.streams import DEFAULT_NAMESPACE
 from tidemill_shared import credentials, embedded
+from tidemill_shared.credentials import Part
 from tidemill_shared.embedded import Command
 from tidemill_shared.errors import ConfigurationError, TidemillError
 from tidemill_shared.settings import Settings
@@ -89,6 +90,10 @@ class Stack:
         config.touch(mode=0o600)
         config.chmod(0o600)
         config.write_text(configuration(self.directory, self._programs(ports)))
+
+    def rotate(self, parts: Iterable[Part], *, forget: bool) -> None:
+        """Make secrets anew, while nothing runs."""
+        credentials.rotate(self.credentials.directory, parts, _namespace(), forget=forget)
 
     def _choose_ports(self) -> Ports:
         known = self.ports() if self.exists() else None
