@@ -244,7 +244,7 @@ def test_what_a_first_data_set_must_have(tmp_path: Path) -> None:
     assert code([{k: v for k, v in r.items() if k != "y"} | {"Y": r["y"]} for r in table])[0] == "no_target_column"
     assert code([r | {"y": "yes"} for r in table]) == (
         "one_class",
-        "The target 'y' has only the class 'yes': at least two are needed.",
+        "The target 'y' has one class only: at least two are needed.",
     )
     assert code(table, positive="maybe")[0] == "missing_class"
     assert code(rows(10))[0] == "too_few_rows"

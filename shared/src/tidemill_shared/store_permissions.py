@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 _DATASETS, _PROMOTIONS = "registry/*/datasets/*", "registry/*/promotions/*"
+_INBOX = ("inbox/*", "arrivals/*")
+_EVENTS = "events/*"
 
 
 @dataclass(frozen=True)
@@ -26,23 +28,27 @@ class StoreRule:
 RULES = (
     StoreRule(
         "ingestion",
-        ("raw/*", "inbox/*", "outcomes/*", "pipelines/*", "datasets/*", _DATASETS),
-        ("inbox/*", "outcomes/*", "datasets/*", _DATASETS),
+        ("raw/*", *_INBOX, "outcomes/*", "pipelines/*", "datasets/*", _DATASETS),
+        (*_INBOX, "outcomes/*", "datasets/*", _DATASETS, _EVENTS),
     ),
-    StoreRule("training", ("pipelines/*", "datasets/*", "models/*", _DATASETS, _PROMOTIONS), ("models/*",)),
-    StoreRule("packaging", ("pipelines/*", "datasets/*", "models/*", "packages/*"), ("packages/*",)),
+    StoreRule("training", ("pipelines/*", "datasets/*", "models/*", _DATASETS, _PROMOTIONS), ("models/*", _EVENTS)),
+    StoreRule("packaging", ("pipelines/*", "datasets/*", "models/*", "packages/*"), ("packages/*", _EVENTS)),
     StoreRule(
         "validation",
         ("pipelines/*", "datasets/*", "models/*", "packages/*", "reports/*", _PROMOTIONS),
-        ("reports/*", _PROMOTIONS),
+        ("reports/*", _PROMOTIONS, _EVENTS),
     ),
-    StoreRule("serving", ("pipelines/*", "packages/*", "reports/*", _PROMOTIONS), ()),
+    StoreRule(
+        "serving",
+        ("pipelines/*", "packages/*", "reports/*", "batches/*", _PROMOTIONS),
+        ("batches/*/results/*", _EVENTS),
+    ),
     StoreRule(
         "monitoring",
         ("pipelines/*", "packages/*", "monitoring/*", _PROMOTIONS),
-        ("raw/*", "inbox/*", "predictions/*", "monitoring/*"),
+        ("raw/*", *_INBOX, "predictions/*", "monitoring/*", _EVENTS),
     ),
-    StoreRule("producer", (), ("raw/*",)),
+    StoreRule("producer", (), ("raw/*", "batches/*/inputs/*", *_INBOX)),
     StoreRule("operator", ("*",), ("*",)),
 )
 """``operator`` is the console, which declares pipelines, backs up and restores; ``producer`` uploads files of rows."""

@@ -89,12 +89,10 @@ def unusable(job: Job, frame: pd.DataFrame) -> Unfit | None:
     counts = {label: int((frame[job.target] == label).sum()) for label in job.classes}
     present = [label for label, count in counts.items() if count]
     if len(present) < 2:
-        return Unfit(
-            "one_class", f"every training row has the class {present[0]!r}" if present else "no class", len(frame)
-        )
-    for label, count in counts.items():
-        if count < LEAST_OF_A_CLASS:
-            why = f"class {label!r} has {count} training rows, at least {LEAST_OF_A_CLASS} are needed"
+        return Unfit("one_class", "every training row has the same class" if present else "no class", len(frame))
+    for number, (_, count) in enumerate(counts.items(), start=1):
+        if count < LEAST_OF_A_CLASS:  # by number: what a cell holds is not told
+            why = f"class {number} of {len(counts)} has {count} training rows, at least {LEAST_OF_A_CLASS} are needed"
             return Unfit("missing_class", why, len(frame))
     return None
 

@@ -96,12 +96,12 @@ def check_variety(target: Target, rows: npt.NDArray[np.int64], policy: Policy) -
         return ()
     classes = tuple(target.labels[code] for code in np.unique(target.codes[rows]))
     if policy.positive is not None and policy.positive not in classes:
-        message = f"The positive class {policy.positive!r} does not occur in the target {policy.target!r}"
-        found = ", ".join(repr(label) for label in classes[:5])
-        raise Refused(
-            "missing_class" if len(classes) > 1 else "one_class", f"{message}; found: {found}.", column=policy.target
+        message = (
+            f"The positive class {policy.positive!r} does not occur in the target {policy.target!r}, which has "
+            f"{len(classes)} other classes: compare spelling and type."
         )
+        raise Refused("missing_class" if len(classes) > 1 else "one_class", message, column=policy.target)
     if len(classes) < 2:
-        message = f"The target {policy.target!r} has only the class {classes[0]!r}: at least two are needed."
+        message = f"The target {policy.target!r} has one class only: at least two are needed."
         raise Refused("one_class", message, column=policy.target)
     return classes
