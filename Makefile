@@ -56,8 +56,10 @@ down: $(STAMP) ## Stop the embedded stack; what it stored stays
 chaos: $(STAMP) ## Break everything while it works, and check that nothing was lost (an hour; ARGS=--short)
 	@$(BIN)/python tests/chaos/run.py $(ARGS)
 
-fuzz: $(STAMP) ## Send 12,000 spoilt requests and 12,000 spoilt events (ARGS for pytest)
-	TIDEMILL_FUZZ_CASES=12000 $(BIN)/pytest -s --show-capture=no tests/contract/test_fuzz_events.py services/serving/tests/test_serving_fuzz.py $(ARGS)
+FUZZED := tests/contract/test_fuzz_events.py tests/contract/test_http_surfaces.py services/serving/tests/test_serving_openapi.py services/serving/tests/test_serving_fuzz.py
+
+fuzz: $(STAMP) ## Send 12,000 spoilt requests, 12,000 of schemathesis's, 12,000 spoilt events (ARGS for pytest)
+	TIDEMILL_FUZZ_CASES=12000 $(BIN)/pytest -s --show-capture=no $(FUZZED) $(ARGS)
 
 audit: $(STAMP) ## Known vulnerabilities of what the lock pins (says so where their database cannot be reached)
 	@.ci/audit $(BIN)/python

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tidemill_shared import store_permissions
+
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = sorted(p for folder in ("contracts", "shared", "services", "deploy") for p in (ROOT / folder).rglob("*.py"))
 # multiprocessing's own channel between a service and the child it forked is the one place that serialises objects.
@@ -116,3 +118,14 @@ def test_each_container_holds_its_own_secrets_only() -> None:
     assert holders["promotion-key"] == {"credentials", "validation"}
     assert holders["operator-key"] == {"credentials", "tidemill"}
     assert holders["api-keys"] == {"credentials", "tidemill"}
+
+
+def test_the_policies_for_the_object_store_are_those_of_the_code() -> None:
+    folder = ROOT / "deploy" / "store-policies"
+    wanted = store_permissions.files("tidemill")
+    assert {file.name: file.read_text() for file in folder.iterdir()} == wanted, (
+        "python -m tidemill_shared.store_permissions tidemill deploy/store-policies writes them"
+    )
+    for rule in store_permissions.RULES:
+        assert "Delete" not in wanted[f"{rule.user}.json"]
+        assert rule.user == "operator" or "*" not in rule.writes

@@ -1,7 +1,7 @@
 """Small models with a formula that a test can compute, signed and promoted as real ones are."""
 
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,8 +16,12 @@ from tidemill_contracts.events import ModelPromoted
 from tidemill_contracts.package import Golden, GoldenPrediction, PackageManifest, Signature, Tensor
 from tidemill_contracts.pipeline import PipelineSpec
 from tidemill_contracts.promotion import PromotedModel, Promotion, ValidationReport
+from tidemill_serving.app import build
 from tidemill_serving.settings import ServingSettings
+from tidemill_shared.credentials import Credentials
 from tidemill_shared.seal import PromotionSeal
+from tidemill_shared.service import Service
+from tidemill_shared.settings import HttpSettings
 from tidemill_shared.signing import Signer
 from tidemill_shared.testing.platform import Platform
 
@@ -249,3 +253,14 @@ def external_onnx() -> bytes:
             onnx.external_data_helper.set_external_data(tensor, "weights.bin")
             tensor.ClearField("raw_data")
     return bytes(model.SerializeToString())
+
+
+@pytest.fixture
+async def running(platform: Platform, spec: PipelineSpec, promote: Promote) -> AsyncIterator[tuple[Service, str]]:
+    """Serving with a model and with API keys."""
+    await platform.declare(spec)
+    await promote(1)
+    made = Credentials(platform.directory / "credentials")
+    service = build(platform.settings(ServingSettings, http=HttpSettings(keys_file=made.api_keys)))
+    async with platform.running(service):
+        yield service, made.api_key("operator").read_text()

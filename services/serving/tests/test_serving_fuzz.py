@@ -9,20 +9,13 @@ import json
 import os
 import random
 from collections import Counter
-from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import pytest
-from starlette.routing import BaseRoute, Mount, Route
 
-from tidemill_contracts.pipeline import PipelineSpec
-from tidemill_serving.app import build
-from tidemill_serving.settings import ServingSettings
-from tidemill_shared.credentials import Credentials
 from tidemill_shared.service import Service
-from tidemill_shared.settings import HttpSettings
-from tidemill_shared.testing.platform import Platform
+from tidemill_shared.testing.surface import paths
 
 CASES = int(os.environ.get("TIDEMILL_FUZZ_CASES", "1000"))
 SEED = int(os.environ.get("TIDEMILL_FUZZ_SEED", "1"))
@@ -67,15 +60,6 @@ HEADERS: tuple[dict[str, str], ...] = (
 )  # fmt: skip
 
 
-def paths(routes: list[BaseRoute], before: str = "") -> Iterator[str]:
-    """Every path the service answers, with its parameters in braces."""
-    for route in routes:
-        if isinstance(route, Mount):
-            yield from paths(list(route.routes), before + route.path)
-        elif isinstance(route, Route):
-            yield before + route.path
-
-
 def _nodes(tree: Any, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     items = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ()
     return [here for key, part in items for here in ((*at, key), *_nodes(part, (*at, key)))]
@@ -112,17 +96,6 @@ def target(r: random.Random, known: list[str]) -> str:
     if r.random() < 0.1:
         path += r.choice(("/", "//", "?x=1", "?x=%ff&x", "/..", "/" + r.choice(WORDS).replace("{", "(")))
     return path
-
-
-@pytest.fixture
-async def running(platform: Platform, spec: PipelineSpec, promote: Any) -> Any:
-    """Serving with a model and with API keys."""
-    await platform.declare(spec)
-    await promote(1)
-    made = Credentials(platform.directory / "credentials")
-    service = build(platform.settings(ServingSettings, http=HttpSettings(keys_file=made.api_keys)))
-    async with platform.running(service):
-        yield service, made.api_key("operator").read_text()
 
 
 @pytest.mark.timeout(900)

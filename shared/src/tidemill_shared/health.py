@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 
 import uvicorn
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import BaseRoute, Route
@@ -70,8 +71,12 @@ def build_server(
         seconds = error.retry_after_seconds if isinstance(error, Overloaded) else 1.0
         return JSONResponse({"error": str(error)}, 503, {"retry-after": str(math.ceil(seconds))})
 
+    async def refused(_: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, HTTPException)  # noqa: S101 - registered for these alone
+        return JSONResponse({"error": error.detail}, error.status_code, error.headers)
+
     app = Starlette(
-        exception_handlers={Overloaded: overloaded},
+        exception_handlers={Overloaded: overloaded, HTTPException: refused},
         routes=[Route("/livez", livez), Route("/readyz", readyz), *routes],
     )
     config = uvicorn.Config(
