@@ -23,6 +23,7 @@ SERVICES = ("ingestion", "training", "packaging", "validation", "serving", "moni
 ELSEWHERE = {
     "contracts/README.md": "tests/contract/test_readme.py",
     "tests/benchmarks/README.md": "the Makefile's bench targets",
+    "tests/contract/README.md": "the Makefile's fuzz target",
     "tests/chaos/README.md": "the Makefile's chaos target",
 }
 """Pages whose commands another test, or a target of its own, runs."""
