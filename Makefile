@@ -11,7 +11,7 @@ BENCHMARKS := $(filter-out %/bare_script.py,$(wildcard tests/benchmarks/*.py))
 MANIFESTS := requirements.lock pyproject.toml contracts/pyproject.toml shared/pyproject.toml $(wildcard services/*/pyproject.toml)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format contracts lock up down chaos fuzz audit sbom bench acceptance clean
+.PHONY: help setup demo test check format contracts clients lock up down chaos fuzz audit sbom bench acceptance clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,6 +43,9 @@ format: $(STAMP) ## Format the code and fix what ruff can fix
 
 contracts: $(STAMP) ## Generate schemas, AsyncAPI, .env.example and the tables in the READMEs
 	$(BIN)/python contracts/generate.py
+
+clients: $(STAMP) ## Let Triton's client speak to serving (installs it in an environment of its own; needs the network)
+	TIDEMILL_INSTALL_CLIENTS=1 $(BIN)/pytest -q services/serving/tests/test_serving_client.py
 
 lock: $(STAMP) ## Resolve requirements.lock again (needs the network; installs uv in a folder of its own)
 	@.ci/lock $(BIN)/python

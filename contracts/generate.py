@@ -1,6 +1,6 @@
 """Write, or with ``--check`` compare, everything that is generated from the contracts and the settings classes.
 
-JSON Schemas, the AsyncAPI document, ``.env.example``, the tables of events and settings in the READMEs.
+JSON Schemas, the AsyncAPI and OpenAPI documents, ``.env.example``, the tables of events and settings in the READMEs.
 """
 
 import argparse
@@ -8,7 +8,7 @@ import sys
 import tomllib
 from pathlib import Path, PurePosixPath
 
-from generation import asyncapi, schemas, tables
+from generation import asyncapi, openapi, schemas, tables
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -18,6 +18,7 @@ def generated(root: Path) -> dict[PurePosixPath, str]:
     version = tomllib.loads((root / "contracts" / "pyproject.toml").read_text())["project"]["version"]
     services = sorted(path.parent.name for path in root.glob("services/*/pyproject.toml"))
     files = schemas.files() | {asyncapi.PATH: asyncapi.file(version)} | tables.environment(root, services)
+    files |= openapi.files(root)
     files |= _page(root, PurePosixPath("contracts/README.md"), {"events": tables.all_events()})
     for service in services:
         page = PurePosixPath("services") / service / "README.md"

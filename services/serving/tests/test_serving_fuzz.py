@@ -118,6 +118,9 @@ async def test_no_request_brings_it_down(running: tuple[Service, str]) -> None:
             except (httpx.InvalidURL, httpx.RemoteProtocolError, httpx.UnsupportedProtocol):
                 seen["not sent or cut off"] += 1
                 return
+        if answer.text == "Invalid HTTP request received.":  # it never came to a route
+            seen["no HTTP"] += 1
+            return
         seen[f"{answer.status_code // 100}xx"] += 1
         assert answer.status_code < 500, (answer.status_code, method, path, content[:500], answer.text[:300])
         assert "Traceback" not in answer.text
@@ -175,3 +178,20 @@ async def test_what_is_not_even_http_is_cut_off(running: tuple[Service, str], ra
     assert not answer or answer.split(b" ")[1][:1] == b"4", answer[:200]
     async with httpx.AsyncClient() as client:
         assert (await client.get(f"http://127.0.0.1:{service.port}/livez")).status_code == 200
+
+
+@pytest.mark.parametrize("start", [b"GET /", b"GET / HTTP/1.1\r\nX-A: ", b"POST /v2/models/sales/infer HTTP/1.1\r\n"])
+async def test_a_head_without_an_end_is_cut_off(running: tuple[Service, str], start: bytes) -> None:
+    service, _ = running
+    reader, writer = await asyncio.open_connection("127.0.0.1", service.port)
+    writer.write(start)
+    more = b"X-A: b\r\n" * 1_000 if start.endswith(b"\n") else b"x" * 8_000
+    try:
+        for _ in range(100):
+            writer.write(more)
+            await writer.drain()
+        answer = await asyncio.wait_for(reader.read(65536), 20)
+    except ConnectionError:
+        answer = b""
+    writer.close()
+    assert not answer or answer.startswith(b"HTTP/1.1 400"), answer[:200]

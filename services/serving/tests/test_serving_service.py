@@ -315,7 +315,8 @@ async def test_the_inference_protocol(
     numeric = {"name": "numeric", "datatype": "FP32", "shape": [1, 2], "data": [1.0, None]}
     colour = {"name": "colour", "datatype": "BYTES", "shape": [1], "data": ["green"]}
     async with platform.running(service), httpx.AsyncClient(base_url=f"http://127.0.0.1:{service.port}") as http:
-        for path in ("/v2", "/v2/health/live", "/v2/health/ready", f"/v2/models/sales/versions/{version}/ready"):
+        paths = ("/v2", "/v2/health/live", "/v2/health/ready", "/v2/openapi.json")
+        for path in (*paths, f"/v2/models/sales/versions/{version}/ready"):
             assert (await http.get(path)).status_code == 200, path
         described = (await http.get("/v2/models/sales")).json()
         assert [t["name"] for t in described["inputs"]] == ["numeric", "categorical"]

@@ -6,6 +6,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from http.cookies import CookieError, SimpleCookie
 from urllib.parse import urlsplit
 
@@ -79,15 +80,19 @@ def _presented(headers: Sequence[tuple[bytes, bytes]]) -> str | None:
 def _local(headers: Sequence[tuple[bytes, bytes]]) -> bool:
     """Whether neither Host nor Origin names another machine: a page from elsewhere, open in a browser here, can reach
     loopback too (DNS rebinding, cross-site requests)."""
-    for name, value in headers:
-        if name in (b"host", b"origin"):
-            try:
-                host = urlsplit(f"//{value.decode('latin-1').rpartition('//')[2]}").hostname
-            except ValueError:
-                return False
-            if host is None or not is_loopback(host):
-                return False
+    for name, value in headers:  # noqa: SIM110 - a generator costs more than the loop
+        if name in (b"host", b"origin") and not _names_loopback(value):
+            return False
     return True
+
+
+@lru_cache(maxsize=256)
+def _names_loopback(address: bytes) -> bool:
+    try:
+        host = urlsplit(f"//{address.decode('latin-1').rpartition('//')[2]}").hostname
+    except ValueError:
+        return False
+    return host is not None and is_loopback(host)
 
 
 class Door:

@@ -14,6 +14,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import BaseRoute, Route
 
 from tidemill_shared.errors import Overloaded
+from tidemill_shared.http_wire import BoundedHttp
 
 Probe = Callable[[], Awaitable[str | None]]
 """None when all is well, else what is not."""
@@ -80,6 +81,13 @@ def build_server(
         routes=[Route("/livez", livez), Route("/readyz", readyz), *routes],
     )
     config = uvicorn.Config(
-        app, host=host, port=port, log_config=None, access_log=False, lifespan="off", server_header=False
+        app,
+        host=host,
+        port=port,
+        http=BoundedHttp,
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        server_header=False,
     )
     return _Server(config)

@@ -14,6 +14,7 @@ from tidemill_serving.domain.features import Layout
 from tidemill_serving.domain.golden import prove
 from tidemill_serving.domain.model import Model
 from tidemill_serving.encode import Stamp
+from tidemill_serving.reply import Reply
 from tidemill_shared.errors import Poison
 from tidemill_shared.model_bytes import check_model
 from tidemill_shared.signing import Verifier
@@ -30,9 +31,11 @@ class Loaded:
     sequence: int
     manifest: ArtifactRef
     stamp: Stamp = field(init=False)
+    reply: Reply = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "stamp", Stamp(self.version, self.dataset_version, self.model.classes))
+        object.__setattr__(self, "reply", Reply(self.model, self.version, self.dataset_version))
 
     def promoted_again(self, sequence: int) -> Self:
         """The same model under a later promotion: a rollback to it needs no loading."""

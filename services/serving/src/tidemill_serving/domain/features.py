@@ -7,6 +7,7 @@ looked at one by one, by the same rules.
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain
 from operator import itemgetter
 from typing import Any
@@ -26,6 +27,11 @@ class Layout:
     numeric: tuple[str, ...]
     categorical: tuple[str, ...]
     categories: Mapping[str, frozenset[str]] | None
+
+    @cached_property
+    def clashing(self) -> bool:
+        """Whether a column is named as one of the matrices."""
+        return not {"numeric", "categorical"}.isdisjoint((*self.numeric, *self.categorical))
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +127,7 @@ def _strings_at_once(rows: Sequence[Row], layout: Layout) -> NDArray[Any] | None
     if None in flat:
         flat = [value or "" for value in flat]
     if layout.categories is None:
-        if not _encodable("".join(flat)):
+        if not encodable("".join(flat)):
             return None
     else:
         for column, name in enumerate(names):
@@ -130,7 +136,7 @@ def _strings_at_once(rows: Sequence[Row], layout: Layout) -> NDArray[Any] | None
     return np.array(flat, object).reshape(len(rows), len(names))
 
 
-def _encodable(text: str) -> bool:
+def encodable(text: str) -> bool:
     """False for half a surrogate pair, which JSON can spell and UTF-8 cannot."""
     try:
         text.encode()
@@ -173,7 +179,7 @@ def _string(row: Row, name: str, categories: Mapping[str, frozenset[str]] | None
         raise _Refused("wrong_type", name, f"feature {name!r} must be a string or null, not {_kind(value)}")
     if categories is not None and value and value not in categories.get(name, frozenset()):
         raise _Refused("unknown_category", name, f"feature {name!r}: the model was trained without this category")
-    if not _encodable(value):
+    if not encodable(value):
         raise _Refused("wrong_type", name, f"feature {name!r} is not valid Unicode")
     return value
 

@@ -1,0 +1,106 @@
+"""The inference endpoint as plain ASGI: on this path a framework's request and response objects cost as much as the
+model."""
+
+import asyncio
+from collections.abc import Callable
+
+import orjson
+from starlette.exceptions import HTTPException
+from starlette.types import Message, Receive, Scope, Send
+
+from tidemill_serving.batching import Batcher
+from tidemill_serving.domain import protocol
+from tidemill_serving.domain.cells import Part
+from tidemill_serving.domain.tensor import BadRequest
+from tidemill_serving.loading import Loaded
+from tidemill_serving.settings import ServingGroup
+from tidemill_shared.log import logger
+
+log = logger(__name__)
+Find = Callable[[str, str | None], Loaded]
+"""The loaded model of a name and version. Raises HTTPException."""
+_LARGE_BODY_BYTES = 64 * 1024
+"""From here on reading a request is worth a thread, so that the streams and health checks go on."""
+_JSON = (b"content-type", b"application/json")
+
+
+class Inference:
+    """``POST …/infer``."""
+
+    def __init__(self, find: Find, settings: ServingGroup) -> None:
+        self._find = find
+        self._settings = settings
+        self._batcher = Batcher()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request; whatever is wrong with it becomes the protocol's error body."""
+        headers = [_JSON]
+        try:
+            status, body = 200, await self._answer(scope, receive)
+        except BadRequest as error:
+            status, body = 400, orjson.dumps({"error": str(error).encode(errors="replace").decode()})
+        except HTTPException as error:
+            status, body = error.status_code, orjson.dumps({"error": error.detail})
+            headers += [(k.lower().encode(), v.encode()) for k, v in (error.headers or {}).items()]
+        await send(
+            {
+                "type": "http.response.start",
+                "status": status,
+                "headers": [*headers, (b"content-length", str(len(body)).encode())],
+            }
+        )
+        await send({"type": "http.response.body", "body": body})
+
+    async def _answer(self, scope: Scope, receive: Receive) -> bytes:
+        if scope["method"] != "POST":
+            raise HTTPException(405, "Method Not Allowed", {"allow": "POST"})
+        name = scope["path_params"]["name"]
+        # Read once: this request is answered by this model, whatever is promoted meanwhile.
+        loaded = self._find(name, scope["path_params"].get("version"))
+        body = await self._body(scope, receive)
+        if len(body) < _LARGE_BODY_BYTES:
+            asked = self._read(body, loaded)
+        else:
+            asked = await asyncio.to_thread(self._read, body, loaded)
+        id_, wanted, rows = asked
+        try:
+            answers = await self._batcher.predict(loaded.model, rows)
+        except BadRequest:
+            raise
+        except Exception as error:
+            # ONNX Runtime's message may quote the rows, so only its kind is told.
+            log.error("the model failed", pipeline=name, kind=type(error).__name__, rows=len(rows))
+            raise HTTPException(500, "the model could not answer these rows") from None
+        if None in answers.values:
+            raise HTTPException(500, f"row {answers.values.index(None)}: the model gave no finite answer")
+        return loaded.reply.body(name, answers, wanted, id_)
+
+    def _read(self, body: bytes, loaded: Loaded) -> tuple[str | None, tuple[str, ...], Part]:
+        """The request's id, the output tensors it wants, and its rows."""
+        try:
+            asked = orjson.loads(body)
+        except orjson.JSONDecodeError as error:
+            raise BadRequest(f"the body is not JSON: {error}") from None
+        rows = protocol.read(asked, loaded.model.layout, self._settings.max_rows)
+        return asked.get("id"), protocol.wanted(asked, loaded.model), rows
+
+    async def _body(self, scope: Scope, receive: Receive) -> bytes:
+        for name, _ in scope["headers"]:
+            if name == b"inference-header-content-length":
+                raise BadRequest("binary tensor data is not supported: send JSON")
+        message = await receive()
+        parts = [_part(message)]
+        size = len(parts[0])
+        while message.get("more_body") and size <= self._settings.max_body_bytes:
+            message = await receive()
+            parts.append(_part(message))
+            size += len(parts[-1])
+        if size > self._settings.max_body_bytes:
+            raise HTTPException(413, f"the body is larger than {self._settings.max_body_bytes} bytes")
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _part(message: Message) -> bytes:
+    if message["type"] == "http.disconnect":
+        raise BadRequest("the body ended early")
+    return bytes(message.get("body", b""))
