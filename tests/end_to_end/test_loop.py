@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pyarrow.parquet as pq
 import pytest
 import redis
 
@@ -157,6 +158,12 @@ def test_each_bad_input_ends_with_a_reason_and_stops_nothing(stack: Path, tmp_pa
     assert done.returncode == 1
     assert [a["error"] for a in answers] == [None, "unknown_category", None]
     assert answers[0]["prediction"] == "yes"
+    scored = tidemill(stack, "score", "colours", str(asked), "--row-id", "id", "-o", str(tmp_path / "scored.parquet"))
+    assert scored.returncode == 1, scored.stderr
+    found = pq.read_table(tmp_path / "scored.parquet").to_pylist()
+    assert [(r["row"], r["prediction"], r["error"]) for r in found] == [
+        (row, answer["prediction"], answer["error"]) for row, answer in zip(("1", "2", "3"), answers, strict=True)
+    ]
     assert all(p["ready"] for p in json.loads(tidemill(stack, "status", "--json").stdout)["services"] if p["reason"])
     traced = tidemill(stack, "trace", answers[0]["prediction_id"])
     assert traced.returncode == 0

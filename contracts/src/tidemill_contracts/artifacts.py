@@ -117,3 +117,13 @@ def prediction_log_key(pipeline: str, hour: datetime, digest: str) -> str:
 def monitoring_key(pipeline: str, file: str) -> str:
     """The monitor's own objects."""
     return f"monitoring/{pipeline}/{file}"
+
+
+def batch_input_key(pipeline: str, sha256: str, suffix: str) -> str:
+    """A file to score; content-addressed."""
+    return f"batches/{pipeline}/inputs/{sha256}{suffix}"
+
+
+def batch_key(pipeline: str, batch: str, file: str) -> str:
+    """``plan.json``, ``part-00000.parquet`` and ``part-00000.json`` for each part, ``manifest.json``."""
+    return f"batches/{pipeline}/results/{batch}/{file}"

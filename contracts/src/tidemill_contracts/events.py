@@ -2,6 +2,7 @@
 
 from typing import ClassVar, Literal
 
+from tidemill_contracts.batch import BatchProgress, CompletedBatch, FailedBatch, RequestedBatch
 from tidemill_contracts.dataset import ArrivedData, PreparedDataset, RejectedDataset
 from tidemill_contracts.dead_letter import DeadLetter
 from tidemill_contracts.drift import (
@@ -211,6 +212,38 @@ class PredictionFailed(Event[FailedPrediction]):
     consumers: ClassVar[tuple[str, ...]] = ("consumer", "monitoring")
     plane: ClassVar[_Plane] = "data"
     type: Literal["prediction.failed.v1"] = "prediction.failed.v1"
+
+
+class BatchRequested(Event[RequestedBatch]):
+    """Somebody wants the rows of a file scored; the event's id is the batch's id."""
+
+    publishers: ClassVar[tuple[str, ...]] = ("operator",)
+    consumers: ClassVar[tuple[str, ...]] = ("serving",)
+    type: Literal["batch.requested.v1"] = "batch.requested.v1"
+
+
+class BatchProgressed(Event[BatchProgress]):
+    """A part of a batch is finished and stored."""
+
+    publishers: ClassVar[tuple[str, ...]] = ("serving",)
+    consumers: ClassVar[tuple[str, ...]] = ("operator",)
+    type: Literal["batch.progressed.v1"] = "batch.progressed.v1"
+
+
+class BatchCompleted(Event[CompletedBatch]):
+    """Every row of a batch has its result."""
+
+    publishers: ClassVar[tuple[str, ...]] = ("serving",)
+    consumers: ClassVar[tuple[str, ...]] = ("operator",)
+    type: Literal["batch.completed.v1"] = "batch.completed.v1"
+
+
+class BatchFailed(Event[FailedBatch]):
+    """A file cannot be scored, and why."""
+
+    publishers: ClassVar[tuple[str, ...]] = ("serving",)
+    consumers: ClassVar[tuple[str, ...]] = ("operator",)
+    type: Literal["batch.failed.v1"] = "batch.failed.v1"
 
 
 class LabelObserved(Event[ObservedLabel]):

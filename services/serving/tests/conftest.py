@@ -243,6 +243,12 @@ def make_golden() -> Callable[[float], Golden]:
 
 
 @pytest.fixture
+def make_signature() -> Callable[..., Signature]:
+    """How the classifier is called."""
+    return signature
+
+
+@pytest.fixture
 def external_onnx() -> bytes:
     """The classifier with a weight that lies in a file beside it."""
     model = onnx.load_model_from_string(classifier(0.0))

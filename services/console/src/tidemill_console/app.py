@@ -15,8 +15,10 @@ from tidemill_console.commands import (
     declare,
     example,
     models,
+    package,
     predictions,
     recovery,
+    score,
     stack,
     trace,
     wait,
@@ -57,9 +59,11 @@ app.command()(declare.declare)
 app.command()(data.publish)
 app.command()(wait.wait)
 app.command()(predictions.predict)
+app.command()(score.score)
 app.command()(predictions.labels)
 app.command()(watch.watch)
 app.command()(trace.trace)
+app.command()(package.package)
 app.command()(models.train)
 app.command()(models.approve)
 app.command()(models.rollback)

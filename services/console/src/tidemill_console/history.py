@@ -26,6 +26,9 @@ _ESSENTIALS = {
     "performance.recovered.v1": ("score", "rows_to_detect", "rows_to_retrain", "rows_to_recover", "seconds"),
     "prediction.completed.v1": ("prediction", "model_version"),
     "prediction.failed.v1": ("error", "message"),
+    "batch.progressed.v1": ("batch", "parts", "rows", "total"),
+    "batch.completed.v1": ("batch", "rows", "failed", "model_version", "seconds"),
+    "batch.failed.v1": ("batch", "reasons"),
     "event.dead_lettered.v1": ("reason", "message"),
 }
 

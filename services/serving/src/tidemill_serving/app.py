@@ -2,6 +2,7 @@
 
 from tidemill_contracts.events import ModelPromoted, PredictionRequested
 from tidemill_serving.answering import Answering
+from tidemill_serving.batches import Batches
 from tidemill_serving.http import Protocol
 from tidemill_serving.loading import Loader
 from tidemill_serving.models import Models
@@ -20,6 +21,9 @@ def build(settings: ServingSettings) -> Service:
     service.bus.consume(models.on_model_promoted)
     service.bus.tail(ModelPromoted, models.follow)
     service.bus.lanes([PredictionRequested], answering.on_batch, max_records=settings.serving.max_batch, ahead=True)
+    batches = Batches(service, models, settings.serving)
+    service.bus.consume(batches.on_batch_requested)
+    service.on_stop(batches.stop)
     service.mount(Protocol(models, service.bus, service.pipelines, settings.serving).routes(), "predict")
     service.on_start(models.load_champions)
     service.task(models.watch)

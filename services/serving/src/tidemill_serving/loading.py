@@ -10,9 +10,8 @@ from pydantic import ValidationError
 from tidemill_contracts.artifacts import ArtifactRef
 from tidemill_contracts.package import Attestation, Golden, PackageManifest, Signature
 from tidemill_contracts.promotion import Promotion, ValidationReport
-from tidemill_serving.domain.features import Layout
-from tidemill_serving.domain.golden import prove
 from tidemill_serving.domain.model import Model
+from tidemill_serving.domain.package import model_of, proven
 from tidemill_serving.encode import Stamp
 from tidemill_serving.reply import Reply
 from tidemill_shared.errors import Poison
@@ -88,17 +87,5 @@ class Loader:
 
     def _build(self, onnx: bytes, signature: Signature, golden: Golden) -> Model:
         check_model(onnx)
-        reject = signature.unknown_categories == "reject"
-        known = {name: frozenset(values) for name, values in signature.categories.items()} if reject else None
-        model = Model(
-            onnx,
-            Layout(signature.numeric, signature.categorical, known),
-            task=signature.task,
-            classes=signature.classes,
-            positive=signature.positive,
-            threshold=signature.threshold,
-            threads=self._threads,
-        )
-        expected = [(g.prediction, g.probabilities) for g in golden.predictions]
-        prove(model, [g.features for g in golden.predictions], expected, golden.tolerance)
-        return model
+        model = model_of(onnx, signature.model_dump(mode="json"), self._threads)
+        return proven(model, golden.model_dump(mode="json"))

@@ -1,5 +1,7 @@
 """Settings of the server."""
 
+from pathlib import Path
+
 from pydantic import Field
 
 from tidemill_shared.settings import Group, Settings
@@ -18,6 +20,10 @@ class ServingGroup(Group):
     """Size of one HTTP request's body, at most."""
     threads: int = Field(default=1, ge=1, le=64)
     """Threads ONNX Runtime may use for one call."""
+    batch_part_rows: int = Field(default=262_144, ge=1, le=10_000_000)
+    """Rows of one part of a batch's results: after a crash at most one part is scored again."""
+    batch_directory: Path | None = None
+    """Where a batch's input and the part at hand lie meanwhile; None is the system's temporary folder."""
 
 
 class ServingSettings(Settings):
