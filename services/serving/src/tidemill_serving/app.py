@@ -24,7 +24,7 @@ def build(settings: ServingSettings) -> Service:
     batches = Batches(service, models, settings.serving)
     service.bus.consume(batches.on_batch_requested)
     service.on_stop(batches.stop)
-    service.mount(Protocol(models, service.bus, service.pipelines, settings.serving).routes(), "predict")
+    service.mount(Protocol(models, service.bus, service.pipelines, service.store, settings.serving).routes(), "predict")
     service.on_start(models.load_champions)
     service.task(models.watch)
     return service

@@ -12,6 +12,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount, Route
 
 from tidemill_serving.domain import protocol
+from tidemill_serving.explaining import Explaining
 from tidemill_serving.inference import Inference
 from tidemill_serving.loading import Loaded
 from tidemill_serving.models import Models
@@ -19,6 +20,7 @@ from tidemill_serving.openapi import document
 from tidemill_serving.settings import ServingGroup
 from tidemill_shared.bus import Bus
 from tidemill_shared.pipelines import Pipelines
+from tidemill_shared.store import Store
 
 _NONE_YET = "no model has been promoted for this pipeline yet"
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -30,14 +32,17 @@ def _json(value: Any, status: int = 200) -> Response:
 
 async def _on_http_error(_: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for these alone
-    return _json({"error": error.detail}, error.status_code)
+    answer = _json({"error": error.detail}, error.status_code)
+    answer.headers.update(error.headers or {})
+    return answer
 
 
 class Protocol:
     """The protocol's endpoints."""
 
-    def __init__(self, models: Models, bus: Bus, pipelines: Pipelines, settings: ServingGroup) -> None:
+    def __init__(self, models: Models, bus: Bus, pipelines: Pipelines, store: Store, settings: ServingGroup) -> None:
         self._models = models
+        self._store = store
         self._bus = bus
         self._pipelines = pipelines
         self._settings = settings
@@ -51,8 +56,10 @@ class Protocol:
             ("/openapi.json", self.openapi, "GET"),
             ("/repository/index", self.index, "POST"),
         ]
+        explain = Explaining(self.find, self._store, self._settings)
         for path in (model, f"{model}/versions/{{version}}"):
             table += [(path, self.metadata, "GET"), (f"{path}/ready", self.model_ready, "GET")]
+            table.append((f"{path}/explain", explain.answer, "POST"))
         below = Starlette(
             routes=[Route(path, endpoint, methods=[method]) for path, endpoint, method in table],
             exception_handlers={HTTPException: _on_http_error},

@@ -48,6 +48,11 @@ def _paths() -> Document:
         infer = _operation(f"infer{suffix}", "Inference", "InferenceResponse", parameters=where, codes=(400, 413, 500))
         infer["requestBody"] = {"required": True, "content": _content("InferenceRequest")}
         paths[f"{path}/infer"] = {"post": infer}
+        explain = _operation(
+            f"explain{suffix}", "Contributions", "InferenceResponse", parameters=where, codes=(400, 413, 500)
+        )
+        explain["requestBody"] = {"required": True, "content": _content("InferenceRequest")}
+        paths[f"{path}/explain"] = {"post": explain}
     return paths
 
 
@@ -68,7 +73,7 @@ def _operation(
         400: "The request cannot be understood, or a row is refused",
         401: "An API key is needed",
         403: "The key has no scope `predict`",
-        404: "No such model or version",
+        404: "No such model or version, or nothing to explain it against",
         413: "The body is too large",
         429: "Too many requests",
         500: "The model failed on these rows",

@@ -16,6 +16,8 @@ class ServingGroup(Group):
     """How often the registry is looked at for promotions whose event never came."""
     max_rows: int = Field(default=10_000, ge=1, le=1_000_000)
     """Rows of one HTTP request, at most."""
+    explain_rows: int = Field(default=16, ge=1, le=1_000)
+    """Rows of one request for explanations, at most."""
     max_body_bytes: int = Field(default=16 * 1024**2, ge=1024)
     """Size of one HTTP request's body, at most."""
     threads: int = Field(default=1, ge=1, le=64)

@@ -51,7 +51,7 @@ class Model:
         self.classes = classes
         # The two go together: a threshold is one on the probability of the positive class of two.
         binary = len(classes) == 2 and positive in classes
-        self._positive = classes.index(positive) if binary else 0
+        self.positive = classes.index(positive) if binary else 0
         self._threshold = threshold if binary else None
         self._outputs = ["label", "probabilities"] if task == "classification" else ["value"]
         self._wanted = {i.name for i in self._session.get_inputs()}
@@ -71,8 +71,8 @@ class Model:
         labels, probabilities = np.asarray(out[0]).reshape(-1), np.asarray(out[1], np.float32)
         if self._threshold is not None:
             # In float64, in which the threshold was chosen: in float32 the two could change sides.
-            odds = probabilities[:, self._positive].astype(np.float64)
-            labels = np.where(odds >= self._threshold, self._positive, 1 - self._positive)
+            odds = probabilities[:, self.positive].astype(np.float64)
+            labels = np.where(odds >= self._threshold, self.positive, 1 - self.positive)
         finite: list[bool] = np.asarray(np.isfinite(probabilities).all(axis=1)).tolist()
         return Predictions(
             [self.classes[i] if ok else None for i, ok in zip(labels.tolist(), finite, strict=True)], probabilities
@@ -81,6 +81,6 @@ class Model:
     def undecided(self, probabilities: Sequence[float], tolerance: float) -> bool:
         """Whether a change of every probability by ``tolerance`` could change the answer."""
         if self._threshold is not None:
-            return abs(probabilities[self._positive] - self._threshold) <= tolerance
+            return abs(probabilities[self.positive] - self._threshold) <= tolerance
         first, second = sorted(probabilities, reverse=True)[:2]
         return first - second <= 2 * tolerance
