@@ -1,6 +1,8 @@
 """Requests and answers as bytes: the fast reading agrees with the contracts, what is written is a valid event."""
 
 import json
+from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -13,7 +15,8 @@ from tidemill_contracts.events import PredictionCompleted, PredictionFailed, Pre
 from tidemill_contracts.prediction import CompletedPrediction, FailedPrediction, RequestedPrediction
 from tidemill_contracts.registry import InvalidEvent, parse_as
 from tidemill_serving import decode, encode
-from tidemill_serving.domain.features import Refusal
+from tidemill_serving.domain.features import Layout, Refusal, matrices
+from tidemill_serving.typed import Reader
 
 BODY: dict[str, Any] = {
     "specversion": "1.0",
@@ -83,6 +86,51 @@ def test_what_the_fast_reading_takes_the_contracts_take_alike(changes: dict[str,
     assert event.pipeline == "sales"
     written = parse_as(decode._Envelope, json.dumps(body | {"time": request.time}).encode())
     assert written.time == event.time
+
+
+LAYOUT = Layout(("height", "weight of it"), ("colour",), None)
+READER = Reader(LAYOUT)
+cells = st.one_of(odd, st.integers(-(10**400), 10**400), st.floats(-10, 10), st.just("red"))
+
+
+def read_or_refuse(read: Callable[[bytes, str], decode.Request], raw: bytes) -> decode.Request | str:
+    try:
+        return read(raw, "sales")
+    except InvalidEvent as error:
+        return error.code
+
+
+@given(
+    st.dictionaries(keys, odd, max_size=2),
+    st.sets(keys, max_size=1),
+    st.dictionaries(st.sampled_from(["height", "weight of it", "colour", "surplus"]), cells, max_size=4),
+    st.sampled_from([None, "2099-01-01T00:00:00Z", "soon"]),
+)
+def test_the_typed_reading_and_the_general_one_agree(
+    changes: dict[str, Any], gone: set[str], row: dict[str, Any], until: str | None
+) -> None:
+    features = {"height": 1, "weight of it": 2.5, "colour": "red"} | row
+    data = {"features": features} | ({"expires_at": until} if until else {})
+    body = BODY | {"data": data} | changes
+    raw = json.dumps({k: v for k, v in body.items() if k not in gone}).encode()
+    typed, general = read_or_refuse(READER.read, raw), read_or_refuse(decode.read, raw)
+    if isinstance(typed, str) or isinstance(general, str) or type(typed.features) is not tuple:
+        assert repr(typed) == repr(general)  # NaN is not itself
+        return
+    same = (typed.id, typed.subject, typed.correlationid, typed.traceparent)
+    assert same == (general.id, general.subject, general.correlationid, general.traceparent)
+    assert datetime.fromisoformat(typed.time) == datetime.fromisoformat(general.time)
+    assert typed.expires_at == general.expires_at
+    found, expected = matrices([typed.features], LAYOUT), matrices([general.features], LAYOUT)
+    assert found[1] == expected[1]
+    np.testing.assert_array_equal(found[0].numeric, expected[0].numeric)
+    np.testing.assert_array_equal(found[0].categorical, expected[0].categorical)
+
+
+def test_what_is_plainly_right_is_read_into_cells() -> None:
+    features = {"colour": "red", "weight of it": None, "surplus": [1], "height": 3}
+    raw = json.dumps(BODY | {"data": {"features": features}}).encode()
+    assert READER.read(raw, "sales").features == (3.0, None, "red")
 
 
 @given(st.dictionaries(keys, odd, max_size=3), st.sets(keys, max_size=2))

@@ -77,13 +77,20 @@ if marks > 0 then
     redis.call('SADD', present, unpack(ids, first, last))
   end
 end
+local acknowledged = {}
 for _, entry in ipairs(granted) do
   if entry.once ~= '' then
     if answered[entry.once] then entry.outputs = {} end
     answered[entry.once] = true
   end
   for _, output in ipairs(entry.outputs) do redis.call('XADD', KEYS[output[1]], '*', '__data__', output[2]) end
-  redis.call('XACK', KEYS[entry.stream], group, entry.id)
+  local done = acknowledged[entry.stream]
+  if done then done[#done + 1] = entry.id else acknowledged[entry.stream] = {entry.id} end
+end
+for stream, done in pairs(acknowledged) do
+  for first = 1, #done, 4000 do
+    redis.call('XACK', KEYS[stream], group, unpack(done, first, math.min(first + 3999, #done)))
+  end
 end
 local writes = tonumber(ARGV[at])
 at = at + 1

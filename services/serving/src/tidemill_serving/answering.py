@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 
 from tidemill_contracts.registry import InvalidEvent
 from tidemill_contracts.streams import state_key, stream_key
-from tidemill_serving import encode
-from tidemill_serving.decode import Request, read
+from tidemill_serving import decode, encode
+from tidemill_serving.decode import Request
 from tidemill_serving.domain.features import Matrices, Refusal, matrices
 from tidemill_serving.domain.model import Model, Scalar
 from tidemill_serving.loading import Loaded
@@ -53,6 +53,7 @@ class Answering:
         completion = Completion()
         held: list[Delivery] = []
         requests: list[Request] = []
+        read = loaded.reader.read if loaded else decode.read
         for delivery in batch:
             try:
                 requests.append(read(delivery.body, pipeline))
@@ -87,7 +88,7 @@ def answers(requests: list[Request], loaded: Loaded | None) -> list[bytes | Refu
     for i, request in enumerate(requests):
         if request.expires_at is not None and request.expires_at < now:
             found[i] = _EXPIRED
-        elif type(request.features) is dict:
+        elif type(request.features) in (tuple, dict):
             rows.append(i)
     inputs, refusals = matrices([requests[i].features for i in rows], loaded.model.layout)
     outcomes = iter(_outcomes(loaded.model, inputs))

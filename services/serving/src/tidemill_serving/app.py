@@ -3,6 +3,7 @@
 from tidemill_contracts.events import ModelPromoted, PredictionRequested
 from tidemill_serving.answering import Answering
 from tidemill_serving.batches import Batches
+from tidemill_serving.garbage import look_rarely
 from tidemill_serving.http import Protocol
 from tidemill_serving.loading import Loader
 from tidemill_serving.models import Models
@@ -26,5 +27,6 @@ def build(settings: ServingSettings) -> Service:
     service.on_stop(batches.stop)
     service.mount(Protocol(models, service.bus, service.pipelines, service.store, settings.serving).routes(), "predict")
     service.on_start(models.load_champions)
+    service.on_start(look_rarely)
     service.task(models.watch)
     return service

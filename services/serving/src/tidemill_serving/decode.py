@@ -2,9 +2,8 @@
 
 import json
 import re
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import orjson
 
@@ -15,17 +14,17 @@ from tidemill_contracts.names import EVENT_ID_PATTERN
 from tidemill_contracts.registry import InvalidEvent, parse_as
 
 _TYPE = PredictionRequested.type_name()
-_ID = re.compile(EVENT_ID_PATTERN.removesuffix("$"))
+ID = re.compile(EVENT_ID_PATTERN.removesuffix("$"))
 _SUBJECT_TAIL = re.compile(r"[0-9a-zA-Z._-]{1,128}")
 # The plain form of RFC 3339; the contracts take more, and what they take beyond this goes to them.
-_TIME = re.compile(
-    r"\d{4}-\d\d-\d\dT(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d(?:\.\d{1,6})?(?:Z|[+-](?:[01]\d|2[0-3]):[0-5]\d)"
-)
+TIME = re.compile(r"\d{4}-\d\d-\d\dT(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d(?:\.\d{1,6})?(?:Z|[+-](?:[01]\d|2[0-3]):[0-5]\d)")
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What an answer needs to know of its request. ``features`` is whatever JSON value the producer sent."""
+class Request(NamedTuple):
+    """What an answer needs to know of its request.
+
+    ``features`` is whatever JSON value the producer sent, or a tuple of the cells that the model reads.
+    """
 
     id: str
     subject: str
@@ -73,11 +72,11 @@ def _plain(event: dict[str, Any], pipeline: str) -> bool:
         get("type") == _TYPE
         and get("specversion", "1.0") == "1.0"
         and type(id_) is str
-        and _ID.fullmatch(id_) is not None
-        and _addressed(subject, pipeline)
+        and ID.fullmatch(id_) is not None
+        and addressed(subject, pipeline)
         and type(time) is str
-        and _TIME.fullmatch(time) is not None
-        and _exists(time)
+        and TIME.fullmatch(time) is not None
+        and exists(time)
         and type(source) is str
         and 1 <= len(source) <= 256
         and get("datacontenttype", "application/json") == "application/json"
@@ -90,7 +89,7 @@ def _plain(event: dict[str, Any], pipeline: str) -> bool:
     )
 
 
-def _addressed(subject: Any, pipeline: str) -> bool:
+def addressed(subject: Any, pipeline: str) -> bool:
     if subject == pipeline:
         return True
     if type(subject) is not str or not subject.startswith(f"{pipeline}/"):
@@ -102,7 +101,7 @@ def _short(value: Any, limit: int) -> bool:
     return value is None or (type(value) is str and len(value) <= limit)
 
 
-def _exists(time: str) -> bool:
+def exists(time: str) -> bool:
     try:
         datetime.fromisoformat(time)
     except ValueError:  # the 30th of February

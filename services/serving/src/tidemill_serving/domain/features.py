@@ -58,15 +58,26 @@ class Matrices:
 
 
 Row = Mapping[str, Any]
+Cells = tuple[Any, ...]
+"""A row in the layout's order, numeric before categorical: each a float or None, a str or None."""
 
 
-def matrices(rows: Sequence[Row], layout: Layout) -> tuple[Matrices, list[Refusal | None]]:
+def matrices(rows: Sequence[Row | Cells], layout: Layout) -> tuple[Matrices, list[Refusal | None]]:
     """The matrices of the rows that are fine, in order, and for each row None or why it is not."""
-    numbers = _numbers_at_once(rows, layout.numeric)
-    strings = _strings_at_once(rows, layout)
+    n, width = len(rows), len(layout.numeric)
+    if rows and set(map(type, rows)) == {tuple}:
+        numbers = _finite(list(chain.from_iterable([row[:width] for row in rows])), n, width)  # type: ignore[index]
+        strings = _known(list(chain.from_iterable([row[width:] for row in rows])), n, layout)  # type: ignore[index]
+    else:
+        rows = named = [_named(row, layout) if type(row) is tuple else row for row in rows]
+        numbers, strings = _numbers_at_once(named, layout.numeric), _strings_at_once(named, layout)  # type: ignore[arg-type]
     if numbers is not None and strings is not None:
-        return Matrices(numbers, strings), [None] * len(rows)
-    return _one_by_one(rows, layout)
+        return Matrices(numbers, strings), [None] * n
+    return _one_by_one([_named(row, layout) for row in rows], layout)
+
+
+def _named(row: Row | Cells, layout: Layout) -> Row:
+    return dict(zip((*layout.numeric, *layout.categorical), row, strict=True)) if type(row) is tuple else row  # type: ignore[return-value]
 
 
 def _one_by_one(rows: Sequence[Row], layout: Layout) -> tuple[Matrices, list[Refusal | None]]:
@@ -103,27 +114,31 @@ def _numbers_at_once(rows: Sequence[Row], names: Sequence[str]) -> NDArray[np.fl
     """The matrix, or None when some cell is not acceptable."""
     try:
         flat = list(chain.from_iterable(map(_picker(names), rows)))
-        if not set(map(type, flat)) <= _NUMERIC_TYPES:
-            return None
-        wide = np.array(flat, np.float64)  # None becomes NaN
+        return _finite(flat, len(rows), len(names)) if set(map(type, flat)) <= _NUMERIC_TYPES else None
     except (KeyError, OverflowError):
         return None
+
+
+def _finite(flat: list[Any], rows: int, width: int) -> NDArray[np.float32] | None:
+    wide = np.array(flat, np.float64)  # None becomes NaN
     # A NaN among them compares as false, and so counts as missing only if there is a null to account for it.
     bad = len(flat) - int(np.count_nonzero(np.abs(wide) <= _FLOAT32_MAX))
     if bad and bad != flat.count(None):
         return None
-    return wide.astype(np.float32).reshape(len(rows), len(names))
+    return wide.astype(np.float32).reshape(rows, width)
 
 
 def _strings_at_once(rows: Sequence[Row], layout: Layout) -> NDArray[Any] | None:
     """The matrix, or None when some cell is not acceptable."""
-    names = layout.categorical
     try:
-        flat = list(chain.from_iterable(map(_picker(names), rows)))
+        flat = list(chain.from_iterable(map(_picker(layout.categorical), rows)))
     except KeyError:
         return None
-    if not set(map(type, flat)) <= _STRING_TYPES:
-        return None
+    return _known(flat, len(rows), layout) if set(map(type, flat)) <= _STRING_TYPES else None
+
+
+def _known(flat: list[Any], rows: int, layout: Layout) -> NDArray[Any] | None:
+    names = layout.categorical
     if None in flat:
         flat = [value or "" for value in flat]
     if layout.categories is None:
@@ -133,7 +148,7 @@ def _strings_at_once(rows: Sequence[Row], layout: Layout) -> NDArray[Any] | None
         for column, name in enumerate(names):
             if not set(flat[column :: len(names)]) <= layout.categories.get(name, frozenset()) | {""}:
                 return None
-    return np.array(flat, object).reshape(len(rows), len(names))
+    return np.array(flat, object).reshape(rows, len(names))
 
 
 def encodable(text: str) -> bool:
