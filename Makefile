@@ -6,15 +6,19 @@ STAMP := $(VENV)/.ready
 ARGS ?=
 SOURCES := contracts shared services tests deploy
 TYPED := contracts/src contracts/generate.py contracts/generation contracts/compatibility.py shared/src $(wildcard services/*/src)
-# bare_script.py is what one of them is compared with
-BENCHMARKS := $(filter-out %/bare_script.py,$(wildcard tests/benchmarks/*.py))
+# bare_script.py and serving_peers.py are what others are compared with; serving_latency.py is a part of serving_stream.py
+PARTS := %/bare_script.py %/serving_peers.py %/serving_latency.py
+BENCHMARKS := $(filter-out $(PARTS),$(wildcard tests/benchmarks/*.py))
 MANIFESTS := requirements.lock pyproject.toml contracts/pyproject.toml shared/pyproject.toml $(wildcard services/*/pyproject.toml)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test check format contracts clients lock up down chaos fuzz audit sbom bench acceptance clean
+.PHONY: help setup demo test check format contracts lock up down chaos fuzz audit sbom bench acceptance bench-serving bench-peers clean
+
+
 
 help: ## Show this list
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## Make .venv with every package, pinned and hash-checked (Python ≥ 3.11)
 
@@ -75,6 +79,12 @@ bench: $(STAMP) ## Run the benchmarks under tests/benchmarks, one after the othe
 
 acceptance: $(STAMP) ## Streams whose concepts change, through the loop and beside other policies (ARGS="--twin" offline)
 	@$(BIN)/python tests/acceptance/run.py $(ARGS)
+
+bench-serving: $(STAMP) ## Serving: events per second beside the loop alone, and latency (minutes; ratios on the last line)
+	@$(BIN)/python tests/benchmarks/serving_stream.py --latency $(ARGS)
+
+bench-peers: $(STAMP) ## The same beside what else people use, each in an environment of its own under .peers
+	@$(BIN)/python tests/benchmarks/serving_stream.py --peers $(ARGS)
 
 clean: ## Remove .venv, caches and builds; data of `make up` stays
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

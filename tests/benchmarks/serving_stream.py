@@ -1,6 +1,6 @@
 """Predictions per second of one serving process on real Redis, beside the same loop without validation and model.
 
-    python tests/benchmarks/serving_stream.py [--events 20000] [--runs 3]
+    python tests/benchmarks/serving_stream.py [--events 40000] [--runs 3] [--peers] [--latency]
 
 20 numeric and 5 categorical columns, one-hot, 100 boosting iterations. The streams are filled first; then one bus
 reads, answers and acknowledges all of it, by the same lanes, the same handler and the same fenced completion step as in
@@ -12,6 +12,7 @@ its other work: trust the ratios.
 import argparse
 import asyncio
 import contextlib
+import functools
 import itertools
 import json
 import statistics
@@ -20,9 +21,12 @@ import time
 import uuid
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+import serving_latency
+import serving_peers
 from pydantic import SecretStr
 from sklearn.ensemble import HistGradientBoostingClassifier
 
@@ -32,10 +36,10 @@ from tidemill_contracts.events import PredictionCompleted, PredictionRequested
 from tidemill_contracts.prediction import RequestedPrediction
 from tidemill_contracts.streams import stream_key
 from tidemill_packaging.domain.conversion import convert
-from tidemill_serving import decode
 from tidemill_serving.answering import Answering, answers
 from tidemill_serving.domain.features import Layout, matrices
 from tidemill_serving.domain.model import Model
+from tidemill_serving.garbage import look_rarely
 from tidemill_serving.loading import Loaded
 from tidemill_shared.bus import Bus
 from tidemill_shared.delivery import Completion, Delivery
@@ -68,8 +72,15 @@ def table(rows: int, seed: int) -> pd.DataFrame:
     return pd.DataFrame(columns | {name: random.choice(LEVELS, rows).astype(object) for name in CATEGORICAL})
 
 
-def load() -> Loaded:
-    """A fitted, converted and loaded model."""
+class Bench(NamedTuple):
+    """The model as bytes and as the service holds it."""
+
+    onnx: bytes
+    loaded: Loaded
+
+
+def fit() -> Bench:
+    """Fit, convert and load."""
     x = table(5_000, seed=0)
     y = (x[NUMERIC[0]] * x[NUMERIC[1]] + (x[CATEGORICAL[0]] == "a") > 0).astype(int)
     boosting = HistGradientBoostingClassifier(max_iter=100, early_stopping=False, random_state=0)
@@ -77,7 +88,7 @@ def load() -> Loaded:
     onnx = convert(fitted, numeric=len(NUMERIC), categorical=len(CATEGORICAL), classify=True, opset=18)
     layout = Layout(NUMERIC, CATEGORICAL, {name: frozenset(LEVELS) for name in CATEGORICAL})
     model = Model(onnx, layout, task="classification", classes=(0, 1), positive=1)
-    return Loaded(model, "0" * 12, "1" * 12, 1, ArtifactRef(key="none", sha256="0" * 64, size=0))
+    return Bench(onnx, Loaded(model, "0" * 12, "1" * 12, 1, ArtifactRef(key="none", sha256="0" * 64, size=0)))
 
 
 def request_bodies(count: int) -> list[bytes]:
@@ -137,7 +148,7 @@ def parts(loaded: Loaded, bodies: list[bytes]) -> dict[str, float]:
     spent = dict.fromkeys(("decode", "matrices", "model", "encode"), 0.0)
     for batch in batches:
         marks = [time.perf_counter()]
-        requests = [decode.read(body, PIPELINE) for body in batch]
+        requests = [loaded.reader.read(body, PIPELINE) for body in batch]
         marks.append(time.perf_counter())
         inputs, _ = matrices([r.features for r in requests], loaded.model.layout)
         marks.append(time.perf_counter())
@@ -151,32 +162,73 @@ def parts(loaded: Loaded, bodies: list[bytes]) -> dict[str, float]:
     return {name: seconds / (len(batches) * BATCH) * 1e6 for name, seconds in spent.items()}
 
 
+def measured(
+    servers: Servers, bench: Bench, bodies: list[bytes], runs: int, python: Path | None
+) -> dict[str, list[float]]:
+    """Events per second of the limits, of ours and, with their interpreter, of the peers, taking turns."""
+    loaded = bench.loaded
+    answer = answers([loaded.reader.read(bodies[0], PIPELINE)], loaded)[0]
+    assert isinstance(answer, bytes)
+    print(f"requests of {len(bodies[0])} bytes, answers of {len(answer)} bytes")
+    rates: dict[str, list[float]] = {}
+    for _ in range(runs):
+        turn = {
+            "redis_py_loop": serving_peers.bare_loop(servers, bodies, answer),
+            "own_loop_no_model": asyncio.run(drain(servers, bodies, lambda namespace: no_model(namespace, answer))),
+            "serving": asyncio.run(drain(servers, bodies, lambda n: answering(loaded, n).on_batch)),
+        }
+        if python:
+            peer = functools.partial(
+                serving_peers.faststream, python, servers, numeric=NUMERIC, categorical=CATEGORICAL
+            )
+            turn["faststream_onnx_batch"] = asyncio.run(peer(bodies=bodies, onnx=bench.onnx))
+            turn["faststream_sklearn"] = asyncio.run(peer(bodies=bodies[:200], onnx=None))
+        for name, rate in turn.items():
+            rates.setdefault(name, []).append(rate)
+        print("   ".join(f"{name} {rate:,.0f}/s" for name, rate in turn.items()), flush=True)
+    return rates
+
+
+def answering(loaded: Loaded, namespace: str) -> Answering:
+    """The service's handler around one model."""
+    return Answering(Ready(loaded), namespace, ONCE_SECONDS)  # type: ignore[arg-type]
+
+
 def main() -> None:
     """Run and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--events", type=int, default=20_000)
+    parser.add_argument("--events", type=int, default=40_000)
     parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--peers", action="store_true", help="FastStream handlers too, installed in .peers")
+    parser.add_argument("--latency", action="store_true", help="percentiles at 2 000 and 10 000 events/s too")
+    parser.add_argument("--serve", nargs=2, metavar=("NAMESPACE", "URL"), help=argparse.SUPPRESS)
     arguments, _ = parser.parse_known_args()
-    loaded, bodies = load(), request_bodies(arguments.events)
-    answer = answers([decode.read(bodies[0], PIPELINE)], loaded)[0]
-    assert isinstance(answer, bytes)
-    print(f"requests of {len(bodies[0])} bytes, answers of {len(answer)} bytes")
-    ours: list[float] = []
-    limit: list[float] = []
+    bench = fit()
+    loaded = bench.loaded
+    asyncio.run(look_rarely())  # as the service does
+    if arguments.serve:
+        namespace, url = arguments.serve
+        asyncio.run(serving_latency.serve(namespace, url, answering(loaded, namespace).on_batch, BATCH))
+        return
+    bodies = request_bodies(arguments.events)
+    python = serving_peers.environment() if arguments.peers else None
+    latency: dict[str, dict[str, float]] = {}
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         servers = stack.enter_context(local_servers(Path(folder)))
-        for _ in range(arguments.runs):
-            limit.append(asyncio.run(drain(servers, bodies, lambda namespace: no_model(namespace, answer))))
-            ours.append(
-                asyncio.run(drain(servers, bodies, lambda n: Answering(Ready(loaded), n, ONCE_SECONDS).on_batch))  # type: ignore[arg-type]
-            )
-            print(f"no model {limit[-1]:8,.0f}/s   serving {ours[-1]:8,.0f}/s   ratio {ours[-1] / limit[-1]:.2f}")
+        rates = measured(servers, bench, bodies, arguments.runs, python)
+        for rate in (2_000, 10_000) if arguments.latency else ():
+            some = bodies[: rate * 4]
+            ids = [json.loads(body)["id"] for body in some]
+            found = asyncio.run(serving_latency.percentiles(servers.redis_url, servers.redis_password, some, ids, rate))
+            print(f"{rate:,} events/s: " + ", ".join(f"{name} {value} ms" for name, value in found.items()), flush=True)
+            latency[str(rate)] = found
     steps = parts(loaded, bodies)
     print("microseconds an event: " + ", ".join(f"{name} {value:.1f}" for name, value in steps.items()))
+    middle = {name: statistics.median(values) for name, values in rates.items()}
     figures = {
-        "events_per_second": round(statistics.median(ours)),
-        "no_model_per_second": round(statistics.median(limit)),
-        "ratio_to_no_model": round(statistics.median(ours) / statistics.median(limit), 3),
+        "events_per_second": {name: round(rate, 1) for name, rate in middle.items()},
+        "ratio_to": {name: round(middle["serving"] / rate, 3) for name, rate in middle.items() if name != "serving"},
+        "latency_ms": latency,
         "microseconds": {name: round(value, 2) for name, value in steps.items()},
     }
     print(json.dumps(figures))
