@@ -130,11 +130,13 @@ async def test_what_arrives_meanwhile_is_the_next_batch_and_answers_keep_the_ord
             stream = stream_key(platform.namespace, TYPE, pipeline)
             # Read before the first batch is done, and kept for one batch rather than for many.
             await until(lambda stream=stream: _pending(platform, stream, 40))
-            assert batches == [1]
+            if not ahead:
+                assert batches == [1]
             release.set()
             await until(lambda pipeline=pipeline: _all(platform, pipeline, 40))
             assert bus.failed() is None
-        assert batches == [1, 39]
+        assert len(batches) <= (4 if ahead else 2)
+        assert sum(batches) == 40
         assert await answers(platform, pipeline) == [f"r{i}" for i in range(40)]
 
 

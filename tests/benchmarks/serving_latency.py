@@ -10,6 +10,7 @@ import time
 import uuid
 from pathlib import Path
 
+import hiredis
 from pydantic import SecretStr
 from redis.asyncio import Redis
 
@@ -18,6 +19,7 @@ from tidemill_contracts.events import PredictionCompleted, PredictionRequested
 from tidemill_contracts.streams import stream_key
 from tidemill_shared.bus import Bus, connect
 from tidemill_shared.lane import OnBatch
+from tidemill_shared.raw import call
 from tidemill_shared.settings import RedisSettings
 
 PIPELINE = "benchmark"
@@ -56,18 +58,21 @@ async def percentiles(url: str, password: str, bodies: list[bytes], ids: list[st
 async def _send(
     redis: Redis, stream: str, bodies: list[bytes], ids: list[str], due: dict[str, float], start: float, rate: int
 ) -> None:
+    connection = await redis.connection_pool.get_connection()
     sent = 0
     while sent < len(bodies):
         now = time.perf_counter()
         until = min(len(bodies), max(sent, int((now - start) * rate)))
         if until > sent:
-            pipeline = redis.pipeline(transaction=False)
             for i in range(sent, until):
                 due[ids[i]] = start + i / rate
-                pipeline.xadd(stream, {FIELD: bodies[i]})
-            await pipeline.execute()
+            words = [hiredis.pack_command(("XADD", stream, "*", FIELD, bodies[i])) for i in range(sent, until)]
+            await connection.send_packed_command(b"".join(words))
+            for _ in range(sent, until):
+                await connection.read_response()
             sent = until
         await asyncio.sleep(_TICK)
+    await redis.connection_pool.release(connection)
 
 
 async def _read(redis: Redis, stream: str, due: dict[str, float]) -> list[float]:
@@ -76,19 +81,17 @@ async def _read(redis: Redis, stream: str, due: dict[str, float]) -> list[float]
     mark = b'"prediction_id":"'
     seen: set[str] = set()
     while len(late) < len(due):
-        reply = await redis.xread({stream: last}, count=1_000, block=1_000)
+        reply = await call(redis, "XREAD", "COUNT", 1_000, "BLOCK", 1_000, "STREAMS", stream, last)
         now = time.perf_counter()
-        for entries in reply.values() if isinstance(reply, dict) else [e for _, e in reply or ()]:
-            for chunk in entries if isinstance(entries[0], list) else [entries]:
-                for entry, fields in chunk:
-                    last = entry
-                    body = fields[FIELD.encode()]
-                    at = body.index(mark) + len(mark)
-                    id_ = body[at : body.index(b'"', at)].decode()
-                    if id_ in seen:
-                        raise RuntimeError(f"{id_} was answered twice")
-                    seen.add(id_)
-                    late.append(now - due[id_])
+        for _, entries in reply.items() if isinstance(reply, dict) else reply or ():
+            for entry, (_, body) in entries:
+                last = entry
+                at = body.index(mark) + len(mark)
+                id_ = body[at : body.index(b'"', at)].decode()
+                if id_ in seen:
+                    raise RuntimeError(f"{id_} was answered twice")
+                seen.add(id_)
+                late.append(now - due[id_])
     return late
 
 

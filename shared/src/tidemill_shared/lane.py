@@ -1,7 +1,8 @@
-"""One pipeline's lane: a waiting room, one batch at the handler, at most one more on its way out."""
+"""One pipeline's lane: a waiting room, and a batch or a few in flight, which leave in order."""
 
 import asyncio
 import functools
+from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Any
 
@@ -18,6 +19,10 @@ OnBatch = Callable[[str, list[Delivery]], Awaitable[Completion]]
 OnStale = Callable[[str], Awaitable[None]]
 Spawn = Callable[[Coroutine[Any, Any, None]], "asyncio.Task[None]"]
 _STALE_ATTEMPTS = 5
+_AHEAD = 3
+"""Batches in flight: one at the model (which leaves Python alone), one being read for it, one being written."""
+_BATCH_BYTES = 2 * 1024**2
+"""Of a batch's events together: one event may hold hundreds of rows."""
 _FAILURES = 3
 """Batches in a row that may fail before the lane is closed for a while."""
 _CLOSED_SECONDS = 30.0
@@ -47,10 +52,11 @@ class Lane:
         self._on_batch = on_batch
         self._on_stale = on_stale
         self._max_records = max_records
-        self._ahead = ahead
+        self._in_flight = _AHEAD if ahead else 1
         self._spawn = spawn
         self._on_room = on_room
-        self._drained = True
+        self._flying: deque[asyncio.Task[None]] = deque()
+        self._scheduled = False
         self._failures = 0
         self._closed_until = 0.0
 
@@ -67,34 +73,44 @@ class Lane:
     def put(self, deliveries: Iterable[Delivery]) -> None:
         """Entries we hold now; handled in this order, in batches of what has gathered."""
         self.waiting += deliveries
-        if self._drained and self.waiting:
-            self._drained = False
-            self._spawn(self._drain())
+        self._advance_soon()
 
-    async def _drain(self) -> None:
-        leaving: asyncio.Task[None] | None = None
-        while self.waiting:
-            batch, self.waiting = self.waiting[: self._max_records], self.waiting[self._max_records :]
+    def _advance_soon(self) -> None:
+        """Not at once: what comes from several streams in one read is one batch."""
+        if not self._scheduled:
+            self._scheduled = True
+            asyncio.get_running_loop().call_soon(self._advance)
+
+    def _advance(self) -> None:
+        self._scheduled = False
+        while self.waiting and len(self._flying) < self._in_flight:
+            batch = self._next()
             self._on_room()
-            computed = asyncio.Event()
-            handling = self._spawn(self._handle(batch, computed, leaving))
-            if not self._ahead:
-                await handling
-                continue
-            await computed.wait()
-            if leaving:
-                await leaving
-            leaving = handling
-        self._drained = True
+            flight = self._spawn(self._handle(batch, self._flying[-1] if self._flying else None))
+            self._flying.append(flight)
+            flight.add_done_callback(self._landed)
 
-    async def _handle(
-        self, batch: list[Delivery], computed: asyncio.Event, before: "asyncio.Task[None] | None"
-    ) -> None:
+    def _landed(self, flight: "asyncio.Task[None]") -> None:
+        self._flying.remove(flight)
+        self._advance()
+
+    def _next(self) -> list[Delivery]:
+        """A batch off the waiting room: as many as may be, and no more bytes than may be but for the first."""
+        taken = size = 0
+        for delivery in self.waiting[: self._max_records]:
+            size += len(delivery.body)
+            if taken and size > _BATCH_BYTES:
+                break
+            taken += 1
+        batch, self.waiting = self.waiting[:taken], self.waiting[taken:]
+        return batch
+
+    async def _handle(self, batch: list[Delivery], before: "asyncio.Task[None] | None") -> None:
         """Never raises: what could not be done stays pending."""
         try:
             history.record("read", batch)
             async with self._mailbox.lease(batch):
-                await self._work(batch, computed, before)
+                await self._work(batch, before)
         except LeaseLost as error:
             log.warning("batch dropped: no longer ours", pipeline=self.pipeline, why=str(error))
         except RedisError as error:
@@ -107,13 +123,10 @@ class Lane:
             self._failed()
         else:
             self._failures = 0
-        finally:
-            computed.set()
 
-    async def _work(self, batch: list[Delivery], computed: asyncio.Event, before: "asyncio.Task[None] | None") -> None:
+    async def _work(self, batch: list[Delivery], before: "asyncio.Task[None] | None") -> None:
         for _ in range(_STALE_ATTEMPTS):
             completion = await when_there_is_room(functools.partial(self._on_batch, self.pipeline, batch))
-            computed.set()
             if before:  # answers leave in the order of their requests
                 await asyncio.wait([before])
             try:

@@ -32,8 +32,8 @@ _FIELD = FIELD.encode()
 class Lanes:
     """Reads every pipeline's streams of the given types; what arrived while a batch was handled is the next batch.
 
-    The next entries are read while a batch is handled. With ``ahead`` the next batch is even handled while the answers
-    of the one before are written: for handlers without a state of their own.
+    The next entries are read while a batch is handled. With ``ahead`` the next batches are even handled meanwhile, and
+    their answers written in order: for handlers without a state of their own.
     """
 
     def __init__(
