@@ -137,13 +137,14 @@ def promote(platform: Platform, spec: PipelineSpec) -> Promote:
     async def call(
         sequence: int,
         *,
+        pipeline: str = spec.name,
         bias: float = 0.0,
         files: dict[str, bytes] | None = None,
         after: Callable[[dict[str, ArtifactRef]], Awaitable[None]] | None = None,
         passed: bool = True,
         signer: Signer | None = None,
     ) -> ModelPromoted:
-        store, pipeline = platform.store, spec.name
+        store = platform.store
         version = content_version(pipeline, str(bias))
         contents = {
             "model.onnx": classifier(bias),
@@ -219,7 +220,9 @@ def promote(platform: Platform, spec: PipelineSpec) -> Promote:
             attestation=attestation,
             reason="a test",
         )
-        return ModelPromoted.root(promoted, subject=f"{pipeline}/{version}", source="urn:test", id=f"p-{sequence}")
+        return ModelPromoted.root(
+            promoted, subject=f"{pipeline}/{version}", source="urn:test", id=f"{pipeline}-{sequence}"
+        )
 
     return call
 

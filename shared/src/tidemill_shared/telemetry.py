@@ -33,6 +33,8 @@ MetricName = Literal[
     "tidemill.serving.batch.duration",
     # histogram, seconds: loading and proving a package
     "tidemill.serving.load.duration",
+    # counter: models that made room for others, by pipeline
+    "tidemill.serving.unloaded",
     # counter: rows accepted or quarantined, by pipeline and outcome
     "tidemill.ingestion.rows",
     # histogram, seconds: one file from fetch to manifest

@@ -7,6 +7,8 @@ from tidemill_contracts.artifacts import promotion_key, promotions_prefix
 from tidemill_contracts.events import ModelDeployed, ModelPromoted
 from tidemill_contracts.promotion import DeployedModel, Promotion
 from tidemill_serving.loading import Loaded, Loader
+from tidemill_serving.settings import ServingGroup
+from tidemill_serving.shelf import Shelf
 from tidemill_shared.append_log import AppendLog
 from tidemill_shared.errors import ObjectMissing, Poison, Retryable
 from tidemill_shared.log import logger
@@ -22,38 +24,55 @@ _ASK_SECONDS = 1.0
 class Models:
     """Champions by pipeline; the one before stays loaded for an instant return."""
 
-    def __init__(self, service: Service, loader: Loader, check: PromotionCheck, refresh_seconds: float) -> None:
+    def __init__(self, service: Service, loader: Loader, check: PromotionCheck, settings: ServingGroup) -> None:
         self._service = service
         self._loader = loader
         self._check = check
-        self._refresh_seconds = refresh_seconds
-        self._current: dict[str, Loaded] = {}
-        self._previous: dict[str, Loaded] = {}
+        self._refresh_seconds = settings.refresh_seconds
+        self._shelf = Shelf(settings.model_bytes)
         self._refused: dict[str, dict[int, Poison | ObjectMissing]] = {}
         self._asked: dict[str, float] = {}
         self._logs: dict[str, AppendLog[Promotion]] = {}
         self._turns: dict[str, asyncio.Lock] = {}
+        self._waking: dict[str, asyncio.Task[None]] = {}
 
     def get(self, pipeline: str, version: str | None = None) -> Loaded | None:
-        """The model that answers for a pipeline, or the loaded one of that version."""
-        loaded = [m for m in (self._current.get(pipeline), self._previous.get(pipeline)) if m]
-        return next((m for m in loaded if version in (None, m.version)), None)
+        """The model that answers for a pipeline, or the loaded one of that version; one that rests is sent for."""
+        if self._shelf.resting(pipeline) and pipeline not in self._waking:
+            self._waking[pipeline] = asyncio.create_task(self._wake(pipeline))
+        return next((m for m in self._loaded(pipeline) if version in (None, m.version)), None)
+
+    def _loaded(self, pipeline: str) -> list[Loaded]:
+        return [m for m in (self._shelf.present(pipeline), self._shelf.previous(pipeline)) if m]
+
+    async def _wake(self, pipeline: str) -> None:
+        try:
+            await self._try(pipeline)
+        finally:
+            del self._waking[pipeline]
 
     def versions(self, pipeline: str) -> list[str]:
         """Versions at hand, the one that answers first."""
-        loaded = [m for m in (self._current.get(pipeline), self._previous.get(pipeline)) if m]
-        return list(dict.fromkeys(m.version for m in loaded))
+        return list(dict.fromkeys(m.version for m in self._loaded(pipeline)))
 
     def problem(self, pipeline: str) -> str | None:
         """Why the newest promotion is not what answers, if so."""
-        current = self._current.get(pipeline)
+        if self._shelf.resting(pipeline):
+            return "the model made room for others and is being loaded again: ask once more"
+        current = self._shelf.present(pipeline)
         newer = {s: e for s, e in self._refused.get(pipeline, {}).items() if not current or s > current.sequence}
         return str(newer[max(newer)]) if newer else None
 
     async def load_champions(self) -> None:
-        """Before anything is consumed: the champion of every pipeline. Raises Retryable when the store is away."""
+        """Before anything is consumed: the champion of every pipeline, as far as there is room for them.
+
+        Raises Retryable when the store is away.
+        """
         for pipeline in self._service.pipelines.names():
-            await self.refresh(pipeline)
+            if self._shelf.full:
+                self._shelf.rest(pipeline)
+            else:
+                await self.refresh(pipeline)
         self._service.pipelines.on_change(self._on_declared)
 
     async def watch(self) -> None:
@@ -61,11 +80,15 @@ class Models:
         while True:
             await asyncio.sleep(self._refresh_seconds)
             for pipeline in self._service.pipelines.names():
-                await self._try(pipeline)
+                if not self._shelf.resting(pipeline):
+                    await self._try(pipeline)
 
     async def ensure(self, pipeline: str) -> Loaded | None:
-        """The model that answers; while there is none the registry is asked, as a group-mate may have announced it."""
-        loaded = self._current.get(pipeline)
+        """The model that answers, loaded if it rests; while there is none the registry is asked, as a group-mate may
+        have announced it."""
+        loaded = self._shelf.present(pipeline)
+        if self._shelf.resting(pipeline):
+            return await self.refresh(pipeline)
         if loaded or time.monotonic() - self._asked.get(pipeline, -_ASK_SECONDS) < _ASK_SECONDS:
             return loaded
         self._asked[pipeline] = time.monotonic()
@@ -78,7 +101,7 @@ class Models:
                 pipeline, AppendLog(self._service.store, promotions_prefix(pipeline), Promotion)
             )
             height = await registry.height()
-            current = self._current.get(pipeline)
+            current = self._shelf.present(pipeline)
             refused = self._refused.setdefault(pipeline, {})
             for sequence in range(height, current.sequence if current else 0, -1):
                 if isinstance(refused.get(sequence), Poison):
@@ -92,6 +115,7 @@ class Models:
                 else:
                     refused.pop(sequence, None)
                     return loaded
+            self._shelf.sought(pipeline)
             return current
 
     async def _adopt(self, pipeline: str, sequence: int) -> Loaded:
@@ -101,13 +125,10 @@ class Models:
         if entry is None:
             raise Poison("manifest", f"{key} is missing")
         promotion = self._check.opened(entry, pipeline, sequence)
-        current, previous = self._current.get(pipeline), self._previous.get(pipeline)
-        known = next((m for m in (current, previous) if m and m.manifest == promotion.manifest), None)
+        known = next((m for m in self._loaded(pipeline) if m.manifest == promotion.manifest), None)
         loaded = known.promoted_again(sequence) if known else await self._loader.load(promotion)
-        if current and current.manifest != loaded.manifest:
-            self._previous[pipeline] = current
-        # One assignment, and a batch reads it once: a request is answered by the old model or by the new one.
-        self._current[pipeline] = loaded
+        # A batch reads it once: a request is answered by the old model or by the new one.
+        self._shelf.put(pipeline, loaded)
         seconds = time.perf_counter() - started
         histogram("tidemill.serving.load.duration").record(seconds, {"pipeline": pipeline})
         log.info("model loaded", pipeline=pipeline, version=loaded.version, seconds=round(seconds, 3))
@@ -139,7 +160,9 @@ class Models:
         return ModelDeployed.caused_by(event, deployed, subject=f"{event.pipeline}/{loaded.version}")
 
     async def follow(self, event: ModelPromoted) -> None:
-        """The same for the replicas whose group-mate took the event."""
+        """The same for the replicas whose group-mate took the event; a model that rests is left to rest."""
+        if self._shelf.resting(event.pipeline):
+            return
         await self._try(event.pipeline)
 
     async def _on_declared(self, pipeline: str) -> None:

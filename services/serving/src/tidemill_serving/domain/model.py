@@ -46,6 +46,8 @@ class Model:
         # directory: a folder that cannot exist does.
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", "/dev/null/none")
         self._session = onnxruntime.InferenceSession(onnx, options, providers=["CPUExecutionProvider"])
+        self.size = len(onnx)
+        """Bytes of the graph."""
         self.layout = layout
         self.task = task
         self.classes = classes
