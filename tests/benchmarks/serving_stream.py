@@ -32,7 +32,12 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 
 from tidemill_contracts.artifacts import ArtifactRef
 from tidemill_contracts.envelope import FIELD
-from tidemill_contracts.events import PredictionCompleted, PredictionRequested
+from tidemill_contracts.events import (
+    PredictionCompleted,
+    PredictionRequested,
+    PredictionsCompleted,
+    PredictionsRequested,
+)
 from tidemill_contracts.prediction import RequestedPrediction
 from tidemill_contracts.streams import stream_key
 from tidemill_packaging.domain.conversion import convert
@@ -111,15 +116,17 @@ def no_model(namespace: str, answer: bytes) -> OnBatch:
     return on_batch
 
 
-async def drain(servers: Servers, bodies: list[bytes], handler: Callable[[str], OnBatch]) -> float:
+async def drain(
+    servers: Servers, bodies: list[bytes], handler: Callable[[str], OnBatch], *, tables: bool = False
+) -> float:
     """Events per second from a filled stream to the last answer. Raises RuntimeError when some went missing."""
     namespace = f"bench-{uuid.uuid4().hex[:8]}"
     redis = RedisSettings(url=servers.redis_url, password=SecretStr(servers.redis_password))
     bus = Bus("serving", redis, namespace=namespace)
-    bus.lanes([PredictionRequested], handler(namespace), max_records=BATCH, ahead=True)
+    asked, told = (PredictionsRequested, PredictionsCompleted) if tables else (PredictionRequested, PredictionCompleted)
+    bus.lanes([asked], handler(namespace), max_records=BATCH, ahead=True)
     await bus.connect()
-    requests = stream_key(namespace, PredictionRequested.type_name(), PIPELINE)
-    completed = stream_key(namespace, PredictionCompleted.type_name(), PIPELINE)
+    requests, completed = (stream_key(namespace, kind.type_name(), PIPELINE) for kind in (asked, told))
     for at in range(0, len(bodies), 1_000):
         pipeline = bus.redis.pipeline(transaction=False)
         for body in bodies[at : at + 1_000]:

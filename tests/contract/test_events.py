@@ -18,6 +18,7 @@ from tidemill_contracts.document import Document
 from tidemill_contracts.envelope import MAX_EVENT_BYTES, Event, child_id
 from tidemill_contracts.names import DIGEST_PATTERN, VERSION_PATTERN
 from tidemill_contracts.pipeline import PipelineSpec, SplitPolicy
+from tidemill_contracts.prediction import CompletedPredictions, RefusedRows, RequestedPredictions
 from tidemill_contracts.registry import EVENTS, InvalidEvent, parse
 
 KINDS = pytest.mark.parametrize("kind", EVENTS.values(), ids=EVENTS.keys())
@@ -101,10 +102,38 @@ def documents(cls: type[Document]) -> st.SearchStrategy[Any]:
         return SPECS
     if cls is SplitPolicy:
         return st.just(SplitPolicy())
+    if cls is RequestedPredictions:
+        return st.integers(1, 3).flatmap(_tables)
+    if cls is CompletedPredictions:
+        return st.integers(0, 3).flatmap(_answers)
     if cls.__name__ == "ArrivedData":
         uri = st.from_regex(r"s3://[a-z]{1,9}/[a-z]{1,9}", fullmatch=True)
         return st.builds(cls, uri=uri, sha256=st.just("0" * 64), size=st.integers(0, 2**40), note=st.text(max_size=9))
     return st.builds(cls, **{name: _cell(field) for name, field in cls.model_fields.items()})
+
+
+CELLS = st.one_of(st.booleans(), st.integers(-9, 9), st.floats(0.01, 0.49), st.text(st.characters(codec="utf-8")))
+
+
+def _ids(n: int) -> tuple[str, ...]:
+    return tuple(f"row-{i}" for i in range(n))
+
+
+def _tables(n: int) -> st.SearchStrategy[Any]:
+    column = st.tuples(*[CELLS | st.none()] * n)
+    return st.builds(RequestedPredictions, ids=st.just(_ids(n)), columns=st.dictionaries(st.text(), column, max_size=3))
+
+
+def _answers(n: int) -> st.SearchStrategy[Any]:
+    return st.builds(
+        CompletedPredictions,
+        prediction_ids=st.just(_ids(n)),
+        predictions=st.tuples(*[CELLS] * n),
+        probabilities=st.just(()) | st.tuples(*[st.tuples(st.floats(0, 1), st.floats(0, 1))] * n),
+        refused=st.lists(documents(RefusedRows), max_size=2).map(tuple),
+        model_version=st.just("0123456789ab"),
+        dataset_version=st.just("0123456789ab"),
+    )
 
 
 def _cell(field: FieldInfo) -> st.SearchStrategy[Any]:

@@ -13,8 +13,14 @@ import pytest
 
 from tidemill_console.demo.seasons import FEATURES
 from tidemill_contracts.envelope import FIELD
-from tidemill_contracts.events import DataArrived, PredictionCompleted, PredictionRequested
-from tidemill_contracts.prediction import CompletedPrediction
+from tidemill_contracts.events import (
+    DataArrived,
+    PredictionCompleted,
+    PredictionRequested,
+    PredictionsCompleted,
+    PredictionsRequested,
+)
+from tidemill_contracts.prediction import CompletedPrediction, CompletedPredictions, RefusedRows
 from tidemill_contracts.registry import parse_as
 from tidemill_contracts.streams import stream_key
 from tidemill_shared import permissions
@@ -92,6 +98,21 @@ async def test_asking_for_predictions_and_reading_results(
     assert "skipped" in out
     assert CompletedPrediction.from_json(out.splitlines()[-1]) == answer
     assert (await platform.redis.xpending(results, "dashboard"))["pending"] == 0
+
+
+async def test_asking_for_a_table(platform: Platform, env: dict[str, str], tmp_path: Path) -> None:
+    reading = asyncio.create_task(run(sys.executable, "-c", examples("python")[2], env=env, cwd=tmp_path))
+    table = await platform.wait_for(PredictionsRequested, pipeline="home-runs")
+    assert [row.data.features["age"] for row in table.each()] == [32, 24]
+    answer = CompletedPredictions(
+        prediction_ids=("ruth-1927",),
+        predictions=(True,),
+        refused=(RefusedRows(prediction_ids=("gehrig-1927",), error="expired", message="too late"),),
+        model_version="0" * 12,
+        dataset_version="1" * 12,
+    )
+    await platform.publish(PredictionsCompleted.caused_by(table, answer))
+    assert (await reading).splitlines() == ["ruth-1927 True 000000000000", "expired too late gehrig-1927"]
 
 
 async def test_the_same_with_redis_cli(platform: Platform, env: dict[str, str], tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """Every event, once. The order is the order in which they appear in the documentation."""
 
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from tidemill_contracts.batch import BatchProgress, CompletedBatch, FailedBatch, RequestedBatch
 from tidemill_contracts.dataset import ArrivedData, PreparedDataset, RejectedDataset
@@ -12,7 +12,7 @@ from tidemill_contracts.drift import (
     RecoveredPerformance,
     ResolvedDrift,
 )
-from tidemill_contracts.envelope import Event
+from tidemill_contracts.envelope import Event, child_id
 from tidemill_contracts.model import (
     FailedTraining,
     GrantedTraining,
@@ -23,7 +23,14 @@ from tidemill_contracts.model import (
 )
 from tidemill_contracts.package import FailedPackaging, PackagedModel
 from tidemill_contracts.pipeline import DeclaredPipeline
-from tidemill_contracts.prediction import CompletedPrediction, FailedPrediction, ObservedLabel, RequestedPrediction
+from tidemill_contracts.prediction import (
+    CompletedPrediction,
+    CompletedPredictions,
+    FailedPrediction,
+    ObservedLabel,
+    RequestedPrediction,
+    RequestedPredictions,
+)
 from tidemill_contracts.promotion import (
     ApprovedModel,
     DeployedModel,
@@ -34,6 +41,12 @@ from tidemill_contracts.promotion import (
 )
 
 _Plane = Literal["control", "data"]
+
+
+def _envelope(event: Event[Any]) -> dict[str, Any]:
+    """What the events of a table's rows share."""
+    names = ("source", "subject", "time", "correlationid", "causationid", "traceparent")
+    return {name: getattr(event, name) for name in names}
 
 
 class PipelineDeclared(Event[DeclaredPipeline]):
@@ -244,6 +257,39 @@ class BatchFailed(Event[FailedBatch]):
     publishers: ClassVar[tuple[str, ...]] = ("serving",)
     consumers: ClassVar[tuple[str, ...]] = ("operator",)
     type: Literal["batch.failed.v1"] = "batch.failed.v1"
+class PredictionsRequested(Event[RequestedPredictions]):
+    """Somebody wants predictions for a table: many rows as columns, each with its own prediction id."""
+
+    publishers: ClassVar[tuple[str, ...]] = ("producer",)
+    consumers: ClassVar[tuple[str, ...]] = ("serving", "monitoring")
+    plane: ClassVar[_Plane] = "data"
+    type: Literal["predictions.requested.v1"] = "predictions.requested.v1"
+
+    def each(self) -> list[PredictionRequested]:
+        """What each row would have been as an event of its own."""
+        shared = _envelope(self)
+        return [PredictionRequested.model_construct(**shared, id=id_, data=row) for id_, row in self.data.rows()]
+
+
+class PredictionsCompleted(Event[CompletedPredictions]):
+    """The answer to a table: a prediction, or a reason why there is none, for each of its rows."""
+
+    publishers: ClassVar[tuple[str, ...]] = ("serving",)
+    consumers: ClassVar[tuple[str, ...]] = ("consumer", "monitoring")
+    plane: ClassVar[_Plane] = "data"
+    type: Literal["predictions.completed.v1"] = "predictions.completed.v1"
+
+    def each(self) -> list[PredictionCompleted | PredictionFailed]:
+        """What the answer to each row would have been as an event of its own."""
+        shared = _envelope(self)
+        found: list[PredictionCompleted | PredictionFailed] = []
+        for row in self.data.completed():
+            id_ = child_id(row.prediction_id, PredictionCompleted.type_name(), self.subject)
+            found.append(PredictionCompleted.model_construct(**shared, id=id_, data=row))
+        for refusal in self.data.failed():
+            id_ = child_id(refusal.prediction_id, PredictionFailed.type_name(), self.subject)
+            found.append(PredictionFailed.model_construct(**shared, id=id_, data=refusal))
+        return found
 
 
 class LabelObserved(Event[ObservedLabel]):

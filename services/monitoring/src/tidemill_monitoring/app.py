@@ -1,6 +1,6 @@
 """The monitoring service's wiring."""
 
-from tidemill_contracts.events import LabelObserved, PredictionCompleted, PredictionFailed, PredictionRequested
+from tidemill_monitoring.batch import ORDER
 from tidemill_monitoring.flushing import Flushing
 from tidemill_monitoring.handlers import Handlers
 from tidemill_monitoring.settings import MonitoringSettings
@@ -16,7 +16,7 @@ def build(settings: MonitoringSettings) -> Service:
     service.bus.consume(handlers.on_model_promoted)
     service.bus.consume(handlers.on_model_deployed)
     service.bus.lanes(
-        [PredictionRequested, PredictionCompleted, PredictionFailed, LabelObserved],
+        ORDER,
         handlers.on_batch,
         max_records=settings.monitoring.batch_records,
         on_stale=handlers.on_stale,

@@ -5,7 +5,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tidemill_contracts.envelope import Event
-from tidemill_contracts.events import LabelObserved, PredictionCompleted, PredictionFailed, PredictionRequested
+from tidemill_contracts.events import (
+    LabelObserved,
+    PredictionCompleted,
+    PredictionFailed,
+    PredictionRequested,
+    PredictionsCompleted,
+    PredictionsRequested,
+)
 from tidemill_contracts.registry import InvalidEvent, parse_as
 from tidemill_monitoring.domain.join import Join
 from tidemill_monitoring.domain.monitor import Found
@@ -16,7 +23,14 @@ from tidemill_shared.delivery import Completion, Delivery, Output
 from tidemill_shared.telemetry import traced
 
 # Requests before answers before labels: within a batch that is the order of nature.
-ORDER: tuple[type[Event[Any]], ...] = (PredictionRequested, PredictionCompleted, PredictionFailed, LabelObserved)
+ORDER: tuple[type[Event[Any]], ...] = (
+    PredictionRequested,
+    PredictionsRequested,
+    PredictionCompleted,
+    PredictionFailed,
+    PredictionsCompleted,
+    LabelObserved,
+)
 _RANK = {kind.type_name(): rank for rank, kind in enumerate(ORDER)}
 
 
@@ -24,8 +38,10 @@ _RANK = {kind.type_name(): rank for rank, kind in enumerate(ORDER)}
 class Batch:
     """Parsed deliveries in the order in which they are fed to the join."""
 
-    items: list[tuple[Delivery, Event[Any], str]]
-    """With the prediction id each is about."""
+    deliveries: list[Delivery]
+    """Those that were understood."""
+    items: list[tuple[int, Event[Any], str]]
+    """Place of its delivery, the event of one row, the prediction id it is about. A table brings many."""
     dead: list[tuple[Delivery, str, str]]
     answered_by: dict[str, int] = field(default_factory=dict)
     """The item that brought a row's features and answer together, by prediction id."""
@@ -35,7 +51,8 @@ class Batch:
     @classmethod
     def parse(cls, deliveries: Sequence[Delivery], *, regression: bool) -> "Batch":
         """Parse each by itself: one that cannot be understood is set aside and hinders no other."""
-        items: list[tuple[Delivery, Event[Any], str]] = []
+        held: list[Delivery] = []
+        items: list[tuple[int, Event[Any], str]] = []
         dead: list[tuple[Delivery, str, str]] = []
         for delivery in sorted(deliveries, key=lambda d: _RANK.get(d.type, len(ORDER))):
             try:
@@ -47,9 +64,10 @@ class Batch:
                 wanted = "a finite number" if regression else "a class"
                 dead.append((delivery, "invalid", f"data.label: {wanted} is expected"))
                 continue
-            id_ = event.id if isinstance(event, PredictionRequested) else event.data.prediction_id
-            items.append((delivery, event, id_))
-        return cls(items, dead)
+            rows = event.each() if isinstance(event, (PredictionsRequested, PredictionsCompleted)) else (event,)
+            items += [(len(held), row, _prediction_id(row)) for row in rows]
+            held.append(delivery)
+        return cls(held, items, dead)
 
     @property
     def ids(self) -> list[str]:
@@ -70,16 +88,14 @@ class Batch:
         self, answered: Found, labelled: Found, metric: str, writes: list[Write], guard: tuple[str, bytes | None]
     ) -> Completion:
         """Every delivery with the events it led to, and the writes, as one step."""
-        outputs: list[list[Event[Any]]] = [[] for _ in self.items]
+        outputs: list[list[Event[Any]]] = [[] for _ in self.deliveries]
         for found, by in ((answered, self.answered_by), (labelled, self.labelled_by)):
             for id_, finding in found:
-                at = by[id_]
+                place, cause, _ = self.items[by[id_]]
                 # One row may end windows of several kinds, as an answer and as a label: the id tells them apart.
                 stage = "answered" if by is self.answered_by else "labelled"
-                outputs[at].append(traced(event_of(finding, self.items[at][1], metric, stage), self.items[at][1]))
-        done: list[tuple[Delivery, Sequence[Output]]] = [
-            (delivery, events) for (delivery, _, _), events in zip(self.items, outputs, strict=True)
-        ]
+                outputs[place].append(traced(event_of(finding, cause, metric, stage), cause))
+        done: list[tuple[Delivery, Sequence[Output]]] = list(zip(self.deliveries, outputs, strict=True))
         return Completion(outputs=done, dead=self.dead, writes=writes, guard=guard)
 
 
@@ -95,6 +111,10 @@ def _feed(join: Join, event: Event[Any], id_: str) -> None:
     elif isinstance(event, LabelObserved):
         at = event.data.observed_at or event.time
         join.label(id_, event.data.label, at.timestamp())
+
+
+def _prediction_id(event: Event[Any]) -> str:
+    return event.id if isinstance(event, PredictionRequested) else str(event.data.prediction_id)
 
 
 def _usable(event: LabelObserved, *, regression: bool) -> bool:

@@ -2,8 +2,11 @@
 
 import asyncio
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import TypeVar
 
+from tidemill_contracts.events import PredictionsRequested
 from tidemill_contracts.registry import InvalidEvent
 from tidemill_contracts.streams import state_key, stream_key
 from tidemill_serving import decode, encode
@@ -12,17 +15,16 @@ from tidemill_serving.domain.features import Matrices, Refusal, matrices
 from tidemill_serving.domain.model import Model, Scalar
 from tidemill_serving.loading import Loaded
 from tidemill_serving.models import Models
+from tidemill_serving.outcomes import EXPIRED, NO_ANSWER, NO_MODEL, NO_OBJECT, predicted
+from tidemill_serving.table import Table, TableReader
+from tidemill_serving.tables import table_answers
 from tidemill_shared.delivery import Completion, Delivery, Once
-from tidemill_shared.log import logger
 from tidemill_shared.telemetry import counter, histogram
 
-log = logger(__name__)
-_NO_MODEL = Refusal("no_model", None, "no model has been promoted for this pipeline yet")
-_NO_OBJECT = Refusal("wrong_type", "features", "features must be an object of feature names and their values")
-_EXPIRED = Refusal("expired", "expires_at", "the request had expired before its turn came")
-_NO_ANSWER = Refusal("model_failed", None, "the model could not answer this row")
-_LARGE_BATCH = 64
+_TABLE = PredictionsRequested.type_name()
+_LARGE_BYTES = 64 * 1024
 """From here on a batch is worth a thread, so that health checks and lease renewals go on."""
+ReadT = TypeVar("ReadT", Request, Table)
 
 
 class Answering:
@@ -38,56 +40,91 @@ class Answering:
         started = time.perf_counter()
         # Read once: the whole batch is answered by this model, whatever is promoted meanwhile.
         loaded = await self._models.ensure(pipeline)
-        if len(batch) < _LARGE_BATCH:
-            completion, refused = self._complete(pipeline, batch, loaded)
+        work = Work(pipeline, self._namespace, loaded)
+        if sum(len(delivery.body) for delivery in batch) < _LARGE_BYTES:
+            completion = work.complete(batch, self._once_seconds)
         else:
-            completion, refused = await asyncio.to_thread(self._complete, pipeline, batch, loaded)
+            completion = await asyncio.to_thread(work.complete, batch, self._once_seconds)
         counted = counter("tidemill.serving.predictions")
-        counted.add(len(completion.outputs) - refused, {"pipeline": pipeline, "outcome": "completed"})
-        counted.add(refused, {"pipeline": pipeline, "outcome": "failed"})
+        counted.add(work.answered, {"pipeline": pipeline, "outcome": "completed"})
+        counted.add(work.refused, {"pipeline": pipeline, "outcome": "failed"})
         histogram("tidemill.serving.batch.duration").record(time.perf_counter() - started, {"pipeline": pipeline})
         return completion
 
-    def _complete(self, pipeline: str, batch: list[Delivery], loaded: Loaded | None) -> tuple[Completion, int]:
-        """The completion, and how many of its answers are refusals."""
-        completion = Completion()
-        held: list[Delivery] = []
-        requests: list[Request] = []
-        read = loaded.reader.read if loaded else decode.read
-        for delivery in batch:
-            try:
-                requests.append(read(delivery.body, pipeline))
-                held.append(delivery)
-            except InvalidEvent as error:
-                completion.dead.append((delivery, error.code, str(error)))
-        completed = stream_key(self._namespace, encode.COMPLETED, pipeline)
-        failed = stream_key(self._namespace, encode.FAILED, pipeline)
-        completion.once = Once(
-            state_key(self._namespace, "serving", "answered", pipeline),
-            tuple([request.id for request in requests]),
-            self._once_seconds,
-        )
+
+class Work:
+    """One batch on its way to its completion."""
+
+    def __init__(self, pipeline: str, namespace: str, loaded: Loaded | None) -> None:
+        self._pipeline = pipeline
+        self._namespace = namespace
+        self._loaded = loaded
+        self._completion = Completion()
+        self._ids: list[str] = []
+        self.answered = 0
+        self.refused = 0
+
+    def complete(self, batch: list[Delivery], once_seconds: float) -> Completion:
+        """Answers and dead letters; rows answered and refused are counted."""
+        tables = [delivery for delivery in batch if delivery.type == _TABLE]
+        self._singles([delivery for delivery in batch if delivery.type != _TABLE] if tables else batch)
+        if tables:
+            self._tables(tables)
+        key = state_key(self._namespace, "serving", "answered", self._pipeline)
+        self._completion.once = Once(key, tuple(self._ids), once_seconds)
+        return self._completion
+
+    def _singles(self, batch: list[Delivery]) -> None:
+        loaded = self._loaded
+        held, requests = self._read(batch, loaded.reader.read if loaded else decode.read)
+        completed = stream_key(self._namespace, encode.COMPLETED, self._pipeline)
+        failed = stream_key(self._namespace, encode.FAILED, self._pipeline)
+        self._ids += [request.id for request in requests]
         refused = 0
+        outputs = self._completion.outputs
         for delivery, request, answer in zip(held, requests, answers(requests, loaded), strict=True):
             if isinstance(answer, Refusal):
                 refused += 1
                 body = encode.failed(request, answer, loaded.version if loaded else None)
-                completion.outputs.append((delivery, [(failed, body)]))
+                outputs.append((delivery, [(failed, body)]))
             else:
-                completion.outputs.append((delivery, [(completed, answer)]))
-        return completion, refused
+                outputs.append((delivery, [(completed, answer)]))
+        self.answered += len(requests) - refused
+        self.refused += refused
+
+    def _tables(self, batch: list[Delivery]) -> None:
+        reader = self._loaded.tables if self._loaded else TableReader(None)
+        held, tables = self._read(batch, reader.read)
+        completed = stream_key(self._namespace, encode.TABLE, self._pipeline)
+        for delivery, table, (body, refused) in zip(held, tables, table_answers(tables, self._loaded), strict=True):
+            self._completion.outputs.append((delivery, [(completed, body)]))
+            # The id of an event, not of a prediction: no prediction's id begins so.
+            self._ids.append(f"*{table.request.id}")
+            self.answered += len(table.ids) - refused
+            self.refused += refused
+
+    def _read(self, batch: list[Delivery], read: Callable[[bytes, str], ReadT]) -> tuple[list[Delivery], list[ReadT]]:
+        held: list[Delivery] = []
+        found: list[ReadT] = []
+        for delivery in batch:
+            try:
+                found.append(read(delivery.body, self._pipeline))
+                held.append(delivery)
+            except InvalidEvent as error:
+                self._completion.dead.append((delivery, error.code, str(error)))
+        return held, found
 
 
 def answers(requests: list[Request], loaded: Loaded | None) -> list[bytes | Refusal]:
     """For each request the bytes of its ``prediction.completed``, or why there is none."""
     if loaded is None:
-        return [_NO_MODEL] * len(requests)
-    found: list[bytes | Refusal] = [_NO_OBJECT] * len(requests)
+        return [NO_MODEL] * len(requests)
+    found: list[bytes | Refusal] = [NO_OBJECT] * len(requests)
     now = datetime.now(UTC)
     rows = []
     for i, request in enumerate(requests):
         if request.expires_at is not None and request.expires_at < now:
-            found[i] = _EXPIRED
+            found[i] = EXPIRED
         elif type(request.features) in (tuple, dict):
             rows.append(i)
     inputs, refusals = matrices([requests[i].features for i in rows], loaded.model.layout)
@@ -97,20 +134,13 @@ def answers(requests: list[Request], loaded: Loaded | None) -> list[bytes | Refu
             found[i] = refusal
             continue
         value, odds = next(outcomes)
-        found[i] = _NO_ANSWER if value is None else loaded.stamp.completed(requests[i], value, odds)
+        found[i] = NO_ANSWER if value is None else loaded.stamp.completed(requests[i], value, odds)
     return found
 
 
 def _outcomes(model: Model, inputs: Matrices) -> list[tuple[Scalar, str | None]]:
-    """Value and probabilities (as JSON) of each row: by one call, unless a row breaks it for all the others."""
-    try:
-        predictions = model.predict(inputs)
-    except Exception as error:
-        # ONNX Runtime's message may quote the row, so only its kind is logged.
-        log.error("the model failed", kind=type(error).__name__, rows=len(inputs))
-        if len(inputs) == 1:
-            return [(None, None)]
-        return [outcome for i in range(len(inputs)) for outcome in _outcomes(model, inputs[i : i + 1])]
+    """Value and probabilities (as JSON) of each row."""
+    predictions = predicted(model, inputs)
     if predictions.probabilities is None or not predictions.values:
         return [(value, None) for value in predictions.values]
     return list(zip(predictions.values, encode.probability_texts(predictions.probabilities), strict=True))

@@ -1,6 +1,9 @@
 """The server's table of contents."""
 
-from tidemill_contracts.events import ModelPromoted, PredictionRequested
+from typing import Any
+
+from tidemill_contracts.envelope import Event
+from tidemill_contracts.events import ModelPromoted, PredictionRequested, PredictionsRequested
 from tidemill_serving.answering import Answering
 from tidemill_serving.batches import Batches
 from tidemill_serving.garbage import look_rarely
@@ -17,7 +20,7 @@ def build(settings: ServingSettings) -> Service:
     """Wire the service; nothing connects yet."""
     service = Service("serving", settings)
     loader = Loader(service.store, Verifier(settings.keys.public_file), settings.serving.threads)
-    models = Models(service, loader, PromotionCheck.of(settings.keys), settings.serving.refresh_seconds)
+    models = Models(service, loader, PromotionCheck.of(settings.keys), settings.serving)
     answering = Answering(models, settings.namespace, settings.delivery.once_seconds)
     service.bus.consume(models.on_model_promoted)
     service.bus.tail(ModelPromoted, models.follow)
@@ -26,6 +29,9 @@ def build(settings: ServingSettings) -> Service:
     service.bus.consume(batches.on_batch_requested)
     service.on_stop(batches.stop)
     service.mount(Protocol(models, service.bus, service.pipelines, service.store, settings.serving).routes(), "predict")
+    requests: list[type[Event[Any]]] = [PredictionRequested, PredictionsRequested]
+    service.bus.lanes(requests, answering.on_batch, max_records=settings.serving.max_batch, ahead=True)
+    service.mount(Protocol(models, service.bus, service.pipelines, settings.serving).routes(), "predict")
     service.on_start(models.load_champions)
     service.on_start(look_rarely)
     service.task(models.watch)

@@ -1,7 +1,7 @@
 """Answers into the bytes of their events, written by hand: a pydantic model a row would cost more than the answer."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
@@ -9,11 +9,14 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from tidemill_contracts.events import PredictionCompleted, PredictionFailed
+from tidemill_contracts.envelope import MAX_EVENT_BYTES
+from tidemill_contracts.events import PredictionCompleted, PredictionFailed, PredictionsCompleted
 from tidemill_serving.decode import Request
 from tidemill_serving.domain.features import Refusal
 
 COMPLETED, FAILED = PredictionCompleted.type_name(), PredictionFailed.type_name()
+TABLE = PredictionsCompleted.type_name()
+TOO_LARGE = Refusal("answer_too_large", None, f"the answer would be above {MAX_EVENT_BYTES} bytes: send fewer rows")
 _NAMESPACE = uuid5(NAMESPACE_URL, "urn:tidemill").bytes
 _VARIANT = "89ab" * 4
 _MESSAGE_LIMIT = 1000
@@ -57,6 +60,44 @@ class Stamp:
         odds = f',"probabilities":{probabilities}{self._classes}' if probabilities is not None else self._end
         return f'{_head(request, COMPLETED)},"prediction":{prediction}{odds}'.encode()
 
+    def completed_table(
+        self,
+        request: Request,
+        ids: Sequence[str],
+        values: Sequence[Any],
+        odds: NDArray[np.float32] | None,
+        refused: Mapping[Refusal, Sequence[str]],
+    ) -> bytes | None:
+        """``predictions.completed``; None when it would be larger than an event may be."""
+        body = (
+            f'{_envelope(request, TABLE)}"prediction_ids":{json_text(ids)},"predictions":{json_text(values)}'
+            f"{_refusals(refused)}"
+        )
+        if odds is None or not len(odds):
+            body += self._end
+        else:
+            matrix = orjson.dumps(np.ascontiguousarray(odds, np.float32), option=orjson.OPT_SERIALIZE_NUMPY)
+            body += f',"probabilities":{matrix.decode()}{self._classes}'
+        found = body.encode()
+        return found if len(found) <= MAX_EVENT_BYTES else None
+
+
+def refused_table(request: Request, refused: Mapping[Refusal, Sequence[str]], model: tuple[str, str] | None) -> bytes:
+    """``predictions.completed`` without a prediction; ``model`` is its version and its dataset's."""
+    stamp = f',"model_version":"{model[0]}","dataset_version":"{model[1]}"' if model else ""
+    return f'{_envelope(request, TABLE)}"prediction_ids":[]{_refusals(refused)}{stamp}}}}}'.encode()
+
+
+def _refusals(refused: Mapping[Refusal, Sequence[str]]) -> str:
+    """The field ``refused`` with the comma before it, or nothing."""
+    groups = [{"prediction_ids": list(ids), **_reason(refusal)} for refusal, ids in refused.items()]
+    return f',"refused":{json_text(groups)}' if groups else ""
+
+
+def _reason(refusal: Refusal) -> dict[str, str]:
+    field = {"field": refusal.field} if refusal.field is not None else {}
+    return {"error": refusal.error, **field, "message": refusal.message[:_MESSAGE_LIMIT]}
+
 
 def failed(request: Request, refusal: Refusal, version: str | None) -> bytes:
     """``prediction.failed``."""
@@ -67,7 +108,12 @@ def failed(request: Request, refusal: Refusal, version: str | None) -> bytes:
 
 
 def _head(request: Request, type_: str) -> str:
-    """The envelope up to the payload's first field.
+    """The envelope up to the payload's first field."""
+    return f'{_envelope(request, type_)}"prediction_id":"{request.id}"'
+
+
+def _envelope(request: Request, type_: str) -> str:
+    """The envelope up to the payload's brace.
 
     The answer bears the request's time: it is the row's time, and a request sent twice gets the same bytes twice.
     """
@@ -78,5 +124,5 @@ def _head(request: Request, type_: str) -> str:
         f'{{"specversion":"1.0","id":"{derived_id(id_, type_, subject)}","type":"{type_}",'
         f'"source":"urn:tidemill:serving","subject":"{subject}","time":"{request.time}",'
         f'"datacontenttype":"application/json","correlationid":{root},"causationid":"{id_}"{trace},'
-        f'"data":{{"prediction_id":"{id_}"'
+        f'"data":{{'
     )

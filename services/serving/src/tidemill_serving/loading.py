@@ -14,6 +14,7 @@ from tidemill_serving.domain.model import Model
 from tidemill_serving.domain.package import model_of, proven
 from tidemill_serving.encode import Stamp
 from tidemill_serving.reply import Reply
+from tidemill_serving.table import TableReader
 from tidemill_serving.typed import Reader
 from tidemill_shared.errors import Poison
 from tidemill_shared.model_bytes import check_model
@@ -33,9 +34,11 @@ class Loaded:
     stamp: Stamp = field(init=False)
     reply: Reply = field(init=False)
     reader: Reader = field(init=False, compare=False)
+    tables: TableReader = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "reader", Reader(self.model.layout))
+        object.__setattr__(self, "tables", TableReader(self.model.layout))
         object.__setattr__(self, "stamp", Stamp(self.version, self.dataset_version, self.model.classes))
         object.__setattr__(self, "reply", Reply(self.model, self.version, self.dataset_version))
 

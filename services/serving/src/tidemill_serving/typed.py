@@ -1,22 +1,24 @@
 """The fastest reading of a request: straight into the cells that a model reads, for what is plainly right."""
 
 from collections.abc import Callable
-from typing import Annotated, Literal, Protocol, cast
+from typing import Annotated, Any, Literal, Protocol, cast
 
 import msgspec
 
 from tidemill_contracts.envelope import MAX_EVENT_BYTES
+from tidemill_contracts.events import PredictionRequested
 from tidemill_serving.decode import ID, TIME, Request, addressed, exists, read
 from tidemill_serving.domain.features import Cells, Layout
 
+UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""What a decoder raises for bytes that are not plainly right."""
 _Short = Annotated[str, msgspec.Meta(max_length=128)] | None
 
 
-class _Envelope(msgspec.Struct, gc=False):
-    """What the contracts would certainly take, but for the checks in ``read``; the payload comes with the layout."""
+class _Envelope(msgspec.Struct, gc=False, kw_only=True):
+    """What the contracts would certainly take, but for the checks in ``plain``; type and payload come later."""
 
     id: str
-    type: Literal["prediction.requested.v1"]
     source: Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
     subject: str
     time: str
@@ -27,33 +29,54 @@ class _Envelope(msgspec.Struct, gc=False):
     traceparent: Annotated[str, msgspec.Meta(max_length=64)] | None = None
 
 
-class _Data(Protocol):
-    features: msgspec.Struct
-    expires_at: str | None
+class Typed(Protocol):
+    """An event as decoded; the payload's fields are those the decoder was made for."""
 
-
-class _Event(Protocol):
     id: str
     subject: str
     time: str
     correlationid: str | None
     traceparent: str | None
-    data: _Data
+    data: Any
+
+
+def fields_of(layout: Layout, numeric: Any, categorical: Any, *, surplus: bool) -> type[msgspec.Struct]:
+    """A structure with one field a column, in the layout's order, of the one type or the other.
+
+    ``surplus``: whether columns that the model does not read may be passed over, unseen.
+    """
+    columns = (*layout.numeric, *layout.categorical)
+    kinds = [numeric] * len(layout.numeric) + [categorical] * len(layout.categorical)
+    names = [f"c{i}" for i in range(len(columns))]
+    renamed = dict(zip(names, columns, strict=True))
+    members = list(zip(names, kinds, strict=True))
+    return msgspec.defstruct("Columns", members, rename=renamed, forbid_unknown_fields=not surplus, gc=False)
+
+
+def decoder(type_: str, data: type[msgspec.Struct]) -> Callable[[bytes], Typed]:
+    """Decodes events of this type and payload. Raises one of ``UNREADABLE``."""
+    members = [("type", Literal[type_]), ("data", data)]
+    envelope = msgspec.defstruct("Event", members, bases=(_Envelope,), gc=False, kw_only=True)
+    return cast(Callable[[bytes], Typed], msgspec.json.Decoder(envelope).decode)
+
+
+def plain(event: Typed, pipeline: str) -> bool:
+    """Whether the contracts would certainly take the decoded envelope as it is."""
+    return (
+        ID.fullmatch(event.id) is not None
+        and addressed(event.subject, pipeline)
+        and TIME.fullmatch(event.time) is not None
+        and exists(event.time)
+    )
 
 
 class Reader:
     """Reads requests for one model. The columns become fields of a compiled structure: no dictionary a row."""
 
     def __init__(self, layout: Layout) -> None:
-        columns = (*layout.numeric, *layout.categorical)
-        kinds = [float | None] * len(layout.numeric) + [str | None] * len(layout.categorical)
-        fields = [f"c{i}" for i in range(len(columns))]
-        cells = msgspec.defstruct(
-            "Cells", list(zip(fields, kinds, strict=True)), rename=dict(zip(fields, columns, strict=True)), gc=False
-        )
+        cells = fields_of(layout, float | None, str | None, surplus=True)
         data = msgspec.defstruct("Data", [("features", cells), ("expires_at", str | None, None)], gc=False)
-        envelope = msgspec.defstruct("Envelope", [("data", data)], bases=(_Envelope,), kw_only=True, gc=False)
-        self._decode = cast(Callable[[bytes], _Event], msgspec.json.Decoder(envelope).decode)
+        self._decode = decoder(PredictionRequested.type_name(), data)
 
     def read(self, body: bytes, pipeline: str) -> Request:
         """As ``decode.read``, which also takes over whatever is not plainly right. Raises InvalidEvent."""
@@ -61,15 +84,9 @@ class Reader:
             return read(body, pipeline)
         try:
             event = self._decode(body)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        except UNREADABLE:
             return read(body, pipeline)
-        if (
-            ID.fullmatch(event.id) is None
-            or not addressed(event.subject, pipeline)
-            or TIME.fullmatch(event.time) is None
-            or not exists(event.time)
-            or event.data.expires_at is not None  # the contracts read times
-        ):
+        if not plain(event, pipeline) or event.data.expires_at is not None:  # the contracts read times
             return read(body, pipeline)
         cells: Cells = msgspec.structs.astuple(event.data.features)
         return Request(event.id, event.subject, event.time, event.correlationid, event.traceparent, cells)

@@ -76,6 +76,20 @@ def matrices(rows: Sequence[Row | Cells], layout: Layout) -> tuple[Matrices, lis
     return _one_by_one([_named(row, layout) for row in rows], layout)
 
 
+def column_matrices(columns: Sequence[Sequence[Any]], layout: Layout) -> Matrices | None:
+    """The matrices of columns in the layout's order, all of one length: floats or None, strings or None.
+
+    None when a cell is not acceptable: then the rows must be looked at one by one.
+    """
+    n, k = len(columns[0]), len(layout.numeric)
+    numbers = _finite(list(chain.from_iterable(columns[:k])), k, n)
+    strings = [[cell or "" for cell in cells] if None in cells else cells for cells in columns[k:]]
+    if numbers is None or not _admissible(strings, layout):
+        return None
+    texts = np.array(strings, object).reshape(len(strings), n)
+    return Matrices(np.ascontiguousarray(numbers.T), np.ascontiguousarray(texts.T))
+
+
 def _named(row: Row | Cells, layout: Layout) -> Row:
     return dict(zip((*layout.numeric, *layout.categorical), row, strict=True)) if type(row) is tuple else row  # type: ignore[return-value]
 
@@ -152,6 +166,20 @@ def _known(flat: list[Any], rows: int, layout: Layout) -> NDArray[Any] | None:
 
 
 def encodable(text: str) -> bool:
+    if not _admissible([flat[column :: len(names)] for column in range(len(names))], layout):
+        return None
+    return np.array(flat, object).reshape(rows, len(names))
+
+
+def _admissible(columns: Sequence[Sequence[str]], layout: Layout) -> bool:
+    """Whether the model knows every category, or takes any."""
+    if layout.categories is None:
+        return all(_encodable("".join(cells)) for cells in columns)
+    known = [layout.categories.get(name, frozenset()) | {""} for name in layout.categorical]
+    return all(set(cells) <= some for cells, some in zip(columns, known, strict=True))
+
+
+def _encodable(text: str) -> bool:
     """False for half a surrogate pair, which JSON can spell and UTF-8 cannot."""
     try:
         text.encode()
