@@ -6,8 +6,8 @@ STAMP := $(VENV)/.ready
 ARGS ?=
 SOURCES := contracts shared services tests deploy
 TYPED := contracts/src contracts/generate.py contracts/generation contracts/compatibility.py shared/src $(wildcard services/*/src)
-# bare_script.py and serving_peers.py are what others are compared with; serving_latency.py is a part of serving_stream.py
-PARTS := %/bare_script.py %/serving_peers.py %/serving_latency.py
+# What others import or are compared with; serving.py runs what is there already
+PARTS := %/bare_script.py %/serving_peers.py %/serving_latency.py %/serving_process.py %/serving.py
 BENCHMARKS := $(filter-out $(PARTS),$(wildcard tests/benchmarks/*.py))
 MANIFESTS := requirements.lock pyproject.toml contracts/pyproject.toml shared/pyproject.toml $(wildcard services/*/pyproject.toml)
 
@@ -80,8 +80,8 @@ bench: $(STAMP) ## Run the benchmarks under tests/benchmarks, one after the othe
 acceptance: $(STAMP) ## Streams whose concepts change, through the loop and beside other policies (ARGS="--twin" offline)
 	@$(BIN)/python tests/acceptance/run.py $(ARGS)
 
-bench-serving: $(STAMP) ## Serving: events per second beside the loop alone, and latency (minutes; ratios on the last line)
-	@$(BIN)/python tests/benchmarks/serving_stream.py --latency $(ARGS)
+bench-serving: $(STAMP) ## Serving beside its limits: stream, tables, swap, many pipelines (minutes; ratios on the last line)
+	@$(BIN)/python tests/benchmarks/serving.py $(ARGS)
 
 bench-peers: $(STAMP) ## The same beside what else people use, each in an environment of its own under .peers
 	@$(BIN)/python tests/benchmarks/serving_stream.py --peers $(ARGS)

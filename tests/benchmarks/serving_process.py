@@ -24,6 +24,7 @@ from tidemill_contracts.promotion import PromotedModel, Promotion, ValidationRep
 from tidemill_serving.domain.features import matrices
 from tidemill_serving.domain.model import Model
 from tidemill_serving.settings import ServingSettings
+from tidemill_serving.shelf import weight
 from tidemill_shared.seal import PromotionSeal
 from tidemill_shared.signing import Signer, generate_keys
 from tidemill_shared.testing.platform import Platform
@@ -134,6 +135,11 @@ async def promote(
     entry = await store.put_document(promotion_key(pipeline, sequence), sealed)
     promoted = PromotedModel(kind="promotion", promotion=entry, **shared)
     return ModelPromoted.root(promoted, subject=f"{pipeline}/{version}", source="urn:benchmark")
+
+
+def model_weight(bench: Bench) -> int:
+    """Bytes the service reckons for one loaded model."""
+    return weight(bench.loaded)
 
 
 def _signature(threshold: float) -> Signature:

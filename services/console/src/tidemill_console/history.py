@@ -29,6 +29,7 @@ _ESSENTIALS = {
     "batch.progressed.v1": ("batch", "parts", "rows", "total"),
     "batch.completed.v1": ("batch", "rows", "failed", "model_version", "seconds"),
     "batch.failed.v1": ("batch", "reasons"),
+    "predictions.completed.v1": ("model_version", "refused"),
     "event.dead_lettered.v1": ("reason", "message"),
 }
 

@@ -11,7 +11,15 @@ from tidemill_console.connection import Client, connected
 from tidemill_console.history import line
 from tidemill_console.output import results, run, show_json
 from tidemill_contracts.envelope import FIELD, Event
-from tidemill_contracts.events import DataArrived, DatasetPrepared, ModelPromoted, ModelTrained, PredictionCompleted
+from tidemill_contracts.events import (
+    DataArrived,
+    DatasetPrepared,
+    ModelPromoted,
+    ModelTrained,
+    PredictionCompleted,
+    PredictionsCompleted,
+    PredictionsRequested,
+)
 from tidemill_contracts.registry import EVENTS, InvalidEvent, parse
 from tidemill_contracts.streams import stream_key
 from tidemill_shared.errors import TidemillError
@@ -74,8 +82,16 @@ async def _read(client: Client) -> Story:
                     event = parse(fields.get(FIELD.encode(), b""))
                 except InvalidEvent:
                     continue  # it lies in the dead letters
-                story.setdefault(event.id, event)
+                note(story, event)
     return story
+
+
+def note(story: Story, event: Event[Any]) -> None:
+    """Remember an event, and of a table the events its rows would have been: a row is asked for by its id."""
+    story.setdefault(event.id, event)
+    if isinstance(event, (PredictionsRequested, PredictionsCompleted)):
+        for row in event.each():
+            story.setdefault(row.id, row)
 
 
 def _find(story: Story, what: str) -> list[Event[Any]]:

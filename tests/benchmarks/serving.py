@@ -1,0 +1,46 @@
+"""All that is measured of serving, one after the other; the last line is one JSON object.
+
+python tests/benchmarks/serving.py
+"""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+_HERE = Path(__file__).parent
+_PARTS = {
+    "stream": ["serving_stream.py", "--latency"],
+    "tables": ["serving_tables.py"],
+    "swap": ["serving_swap.py"],
+    "pipelines": ["serving_pipelines.py"],
+}
+
+
+def run(script: str, *arguments: str) -> Any:
+    """What a script prints on its last line; the lines before are shown. Raises RuntimeError when it fails."""
+    command = [sys.executable, str(_HERE / script), *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        last = ""
+        for line in process.stdout or ():
+            if last:
+                print(f"  {last}", flush=True)
+            last = line.rstrip("\n")
+    if process.returncode:
+        raise RuntimeError(f"{script} ended with code {process.returncode}")
+    return json.loads(last)
+
+
+def main() -> None:
+    """Run and print."""
+    found = {}
+    for name, (script, *arguments) in _PARTS.items():
+        print(f"== {name}", flush=True)
+        found[name] = run(script, *arguments, *sys.argv[1:])
+        print(f"  {json.dumps(found[name])}", flush=True)
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,134 @@
+"""Many pipelines in one serving process: memory an idle one, time to load one, events per second over all beside one.
+
+    python tests/benchmarks/serving_pipelines.py [--pipelines 200] [--events 20000]
+
+Every pipeline has a package of its own (the model of ``serving_stream.py``, signed, judged and promoted). Throughput is
+from streams filled while the process is stopped. The last line is one JSON object.
+"""
+
+import argparse
+import asyncio
+import json
+import random
+import signal
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+import serving_process
+from serving_stream import PIPELINE, Bench, fit, request_bodies
+
+from tidemill_contracts.envelope import FIELD
+from tidemill_contracts.events import PredictionCompleted, PredictionRequested
+from tidemill_contracts.streams import stream_key
+from tidemill_shared.testing.platform import Platform
+
+_ROOM = 20
+"""Models there is room for in the run that loads on demand."""
+
+
+def resident_megabytes(process: asyncio.subprocess.Process) -> float:
+    """Of memory, now."""
+    lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmRSS"))
+
+
+async def add(opened: Platform, bench: Bench, names: list[str]) -> None:
+    """Promote and declare them."""
+    for name in names:
+        await serving_process.promote(opened, bench, name, 1)
+        await opened.declare(serving_process.spec(name))
+
+
+async def answered(opened: Platform, names: list[str]) -> int:
+    """Answers in all of their streams."""
+    pipe = opened.redis.pipeline(transaction=False)
+    for name in names:
+        pipe.xlen(stream_key(opened.namespace, PredictionCompleted.type_name(), name))
+    return sum(await pipe.execute())
+
+
+async def ask(opened: Platform, bodies: list[bytes], names: list[str]) -> None:
+    """Each request to one of them at random."""
+    choice = random.Random(0)  # noqa: S311 - a load
+    for at in range(0, len(bodies), 1_000):
+        pipe = opened.redis.pipeline(transaction=False)
+        for body in bodies[at : at + 1_000]:
+            name = choice.choice(names)
+            addressed = body.replace(f'"subject":"{PIPELINE}"'.encode(), f'"subject":"{name}"'.encode(), 1)
+            pipe.xadd(stream_key(opened.namespace, PredictionRequested.type_name(), name), {FIELD: addressed})
+        await pipe.execute()
+
+
+async def throughput(
+    opened: Platform, process: asyncio.subprocess.Process, bodies: list[bytes], names: list[str]
+) -> float:
+    """Events per second from the filled streams to the last answer."""
+    before = await answered(opened, names)
+    process.send_signal(signal.SIGSTOP)
+    await ask(opened, bodies, names)
+    process.send_signal(signal.SIGCONT)
+    started = time.perf_counter()
+    while await answered(opened, names) - before < len(bodies):
+        if time.perf_counter() - started > 60:
+            raise RuntimeError("not all requests were answered within a minute")
+        await asyncio.sleep(0.02)
+    return len(bodies) / (time.perf_counter() - started)
+
+
+async def until_served(opened: Platform, names: list[str]) -> float:
+    """Seconds until each of them has answered a request."""
+    started = time.perf_counter()
+    before = await answered(opened, names)
+    bodies = request_bodies(len(names))
+    for name, body in zip(names, bodies, strict=True):
+        await ask(opened, [body], [name])
+    while await answered(opened, names) - before < len(names):
+        if time.perf_counter() - started > 120:
+            raise RuntimeError("not every pipeline answered within two minutes")
+        await asyncio.sleep(0.005)
+    return time.perf_counter() - started
+
+
+async def measure(pipelines: int, events: int) -> dict[str, Any]:
+    """One run."""
+    bench, names = fit(), [f"p-{i}" for i in range(pipelines)]
+    async with serving_process.platform() as opened:
+        await add(opened, bench, names[:1])
+        async with serving_process.serving(opened) as process:
+            await until_served(opened, names[:1])
+            one = await throughput(opened, process, request_bodies(events), names[:1])
+            empty = resident_megabytes(process)
+            await add(opened, bench, names[1:])  # declared while running
+            await until_served(opened, names)
+            full = resident_megabytes(process)
+            many = await throughput(opened, process, request_bodies(events), names)
+            one_of_many = await throughput(opened, process, request_bodies(events), names[:1])
+        size = serving_process.model_weight(bench) * _ROOM
+        async with serving_process.serving(opened, TIDEMILL_SERVING__MODEL_BYTES=str(size)) as process:
+            await until_served(opened, names)
+            wakes = [await until_served(opened, [name]) for name in names[:30]]
+            bounded = resident_megabytes(process)
+    return {
+        "pipelines": pipelines,
+        "megabytes_an_idle_pipeline": round((full - empty) / (pipelines - 1), 2),
+        "megabytes_with_room_for_20": round(bounded, 1),
+        "megabytes_with_all": round(full, 1),
+        "load_on_demand_ms": round(statistics.median(wakes) * 1e3, 1),
+        "events_per_second": {"one_alone": round(one), "one_of_all": round(one_of_many), "all_at_random": round(many)},
+        "ratio_all_to_one": round(many / one, 3),
+    }
+
+
+def main() -> None:
+    """Run and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pipelines", type=int, default=200)
+    parser.add_argument("--events", type=int, default=20_000)
+    arguments, _ = parser.parse_known_args()
+    print(json.dumps(asyncio.run(measure(arguments.pipelines, arguments.events))))
+
+
+if __name__ == "__main__":
+    main()
