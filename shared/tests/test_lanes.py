@@ -196,3 +196,23 @@ async def _pending(platform: Platform, stream: str, count: int) -> bool:
 
 async def _true(value: object) -> bool:
     return bool(value)
+
+
+async def test_more_pipelines_at_once_than_there_are_connections(platform: Platform) -> None:
+    names = [f"crowd-{i}" for i in range(120)]
+    handled = list[str]()
+    together = asyncio.Event()
+
+    async def on_batch(name: str, batch: list[Delivery]) -> Completion:
+        handled.append(name)
+        await together.wait()
+        return answered(platform, name, batch)
+
+    async with lanes(platform, on_batch, *names, ahead=True):
+        for name in names:
+            await ask(platform, name, "r0")
+        await until(lambda: _true(len(set(handled)) == len(names)))
+        together.set()
+        for name in names:
+            await until(lambda name=name: _all(platform, name, 1))
+    assert sorted(handled) == sorted(names)  # none was left pending and taken up again

@@ -61,7 +61,7 @@ async def serving(opened: Platform, **variables: str) -> AsyncIterator[asyncio.s
         "TIDEMILL_STORE__SECRET_KEY": settings.store.secret(),
         "TIDEMILL_KEYS__PUBLIC_FILE": str(settings.keys.public_file),
         "TIDEMILL_KEYS__PROMOTION_PUBLIC_FILE": str(settings.keys.promotion_public_file),
-        "TIDEMILL_LOG_LEVEL": "ERROR",
+        "TIDEMILL_LOG_LEVEL": os.environ.get("TIDEMILL_LOG_LEVEL", "ERROR"),
     }
     process = await asyncio.create_subprocess_exec(sys.executable, "-m", "tidemill_serving", env=env | variables)
     try:

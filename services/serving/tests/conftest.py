@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from hypothesis import HealthCheck, settings
 from onnx import TensorProto, helper
 
 from tidemill_contracts.artifacts import ArtifactRef, package_key, promotion_key, report_key
@@ -24,6 +25,10 @@ from tidemill_shared.service import Service
 from tidemill_shared.settings import HttpSettings
 from tidemill_shared.signing import Signer
 from tidemill_shared.testing.platform import Platform
+
+# A machine that is busy with other tests is slow at making examples too; no unit test asserts times.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 NUMERIC, CATEGORICAL = ("height", "weight"), ("colour",)
 COLOURS = {"red": 1.0, "green": -1.0, "blue": 0.0}

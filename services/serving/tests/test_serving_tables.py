@@ -62,7 +62,8 @@ numbers = st.none() | st.integers(-9, 9) | st.floats(-1e3, 1e3) | st.sampled_fro
 colours = st.none() | st.sampled_from(["red", "green", "mauve", 7])
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])  # the model stays as it was loaded
+# The model stays as it was loaded.
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(st.data(), st.integers(1, 5), st.booleans())
 def test_a_table_is_answered_as_its_rows_would_be(loaded: Loaded, data: st.DataObject, n: int, whole: bool) -> None:
     def cells(of: st.SearchStrategy[Any]) -> tuple[Any, ...]:

@@ -16,7 +16,7 @@ from urllib.parse import quote, urlsplit, urlunsplit
 from faststream import AckPolicy
 from faststream.redis import RedisBroker, StreamSub
 from faststream.redis.annotations import RedisStreamMessage
-from redis.asyncio import Redis
+from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff, NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -49,6 +49,10 @@ Callback = Callable[[EventT], Awaitable[None]]
 _ATTEMPT_PAUSES = (0.2, 1.0)
 """Seconds between attempts at a retryable handler before the entry is left pending."""
 
+_CONNECTIONS = 32
+"""Of one client: more than a single-threaded server can make use of."""
+_CONNECTION_PATIENCE_SECONDS = 20.0
+
 
 def redis_url(settings: RedisSettings) -> str:
     """The URL with its credentials, which exist in memory only."""
@@ -61,10 +65,19 @@ def redis_url(settings: RedisSettings) -> str:
 
 
 def connect(settings: RedisSettings, *, timeout_seconds: float = 5.0) -> Redis:
-    """A client that does not retry blindly: a write whose answer was lost must only be repeated with the same id."""
-    return Redis.from_url(
-        redis_url(settings), retry=Retry(NoBackoff(), 0), socket_timeout=timeout_seconds, socket_connect_timeout=3.0
+    """A client that does not retry blindly: a write whose answer was lost must only be repeated with the same id.
+
+    Whoever finds all connections in use waits for one: the lanes of hundreds of pipelines may be done at once.
+    """
+    pool = BlockingConnectionPool.from_url(
+        redis_url(settings),
+        max_connections=_CONNECTIONS,
+        timeout=_CONNECTION_PATIENCE_SECONDS,
+        retry=Retry(NoBackoff(), 0),
+        socket_timeout=timeout_seconds,
+        socket_connect_timeout=3.0,
     )
+    return Redis.from_pool(pool)
 
 
 @dataclass(frozen=True)

@@ -118,9 +118,10 @@ class Lanes:
                 await self._change(_BLOCK_SECONDS)
                 continue
             try:
-                found = await self._fetch(
-                    streams, 0.0 if crowded else min(self._settings.block_seconds, _BLOCK_SECONDS)
-                )
+                patience = 0.0 if crowded else min(self._settings.block_seconds, _BLOCK_SECONDS)
+                found, deep = await self._fetch(streams, patience)
+                if deep and len(deep) < len(streams):
+                    await self._fetch(deep, 0.0)  # a busy few among idle many get batches of a full size too
             except ResponseError as error:
                 if "NOGROUP" not in str(error):
                     raise
@@ -140,16 +141,19 @@ class Lanes:
     def _halted(self, stream: str) -> bool:
         return self._halts is not None and stream in self._halts.streams
 
-    async def _fetch(self, streams: Sequence[str], block_seconds: float) -> bool:
-        """Put what has arrived into its lanes; whether there was anything."""
+    async def _fetch(self, streams: Sequence[str], block_seconds: float) -> tuple[bool, list[str]]:
+        """Put what has arrived into its lanes; whether there was anything, and the streams that may have more."""
         count = min(self._max_records, max(1, _READ_LIMIT // len(streams)))
         block = ("BLOCK", int(block_seconds * 1000)) if block_seconds else ()
         command = ("XREADGROUP", "GROUP", self._mailbox.group, self._mailbox.consumer, "COUNT", count, *block)
         reply = await call(self._mailbox.redis, *command, "STREAMS", *streams, *[">"] * len(streams))
+        deep: list[str] = []
         for name, entries in reply.items() if isinstance(reply, dict) else reply or ():
             lane, stream, type_ = self._by_stream[name]
             lane.put([Delivery(stream, type_, entry.decode(), _body(fields)) for entry, fields in entries])
-        return bool(reply)
+            if len(entries) >= count:
+                deep.append(stream)
+        return bool(reply), deep
 
     async def _reclaim(self) -> None:
         while True:
