@@ -6,16 +6,13 @@ STAMP := $(VENV)/.ready
 ARGS ?=
 SOURCES := contracts shared services tests deploy
 TYPED := contracts/src contracts/generate.py contracts/generation contracts/compatibility.py shared/src $(wildcard services/*/src)
-# What others import or are compared with; serving.py runs what is there already
-PARTS := %/bare_script.py %/serving_peers.py %/serving_latency.py %/serving_process.py %/serving.py
+# What others import or are compared with; serving_all.py runs what is there already
+PARTS := %/bare_script.py %/serving_peers.py %/serving_latency.py %/serving_process.py %/serving_all.py
 BENCHMARKS := $(filter-out $(PARTS),$(wildcard tests/benchmarks/*.py))
 MANIFESTS := requirements.lock pyproject.toml contracts/pyproject.toml shared/pyproject.toml $(wildcard services/*/pyproject.toml)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format contracts clients lock up down chaos fuzz audit sbom bench acceptance clean
-.PHONY: help setup demo test check format contracts lock up down chaos fuzz audit sbom bench acceptance bench-serving bench-peers clean
-
-
+.PHONY: help setup demo test check format contracts clients lock up down chaos fuzz audit sbom bench acceptance bench-serving bench-peers clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -80,8 +77,8 @@ bench: $(STAMP) ## Run the benchmarks under tests/benchmarks, one after the othe
 acceptance: $(STAMP) ## Streams whose concepts change, through the loop and beside other policies (ARGS="--twin" offline)
 	@$(BIN)/python tests/acceptance/run.py $(ARGS)
 
-bench-serving: $(STAMP) ## Serving beside its limits: stream, tables, swap, many pipelines (minutes; ratios on the last line)
-	@$(BIN)/python tests/benchmarks/serving.py $(ARGS)
+bench-serving: $(STAMP) ## Serving beside its limits: stream, tables, swap, many pipelines, HTTP (minutes; ratios on the last line)
+	@$(BIN)/python tests/benchmarks/serving_all.py $(ARGS)
 
 bench-peers: $(STAMP) ## The same beside what else people use, each in an environment of its own under .peers
 	@$(BIN)/python tests/benchmarks/serving_stream.py --peers $(ARGS)

@@ -107,7 +107,8 @@ async def measure(pipelines: int, events: int) -> dict[str, Any]:
             one_of_many = await throughput(opened, process, request_bodies(events), names[:1])
         size = serving_process.model_weight(bench) * _ROOM
         async with serving_process.serving(opened, TIDEMILL_SERVING__MODEL_BYTES=str(size)) as process:
-            await until_served(opened, names)
+            for name in names:
+                await until_served(opened, [name])
             wakes = [await until_served(opened, [name]) for name in names[:30]]
             bounded = resident_megabytes(process)
     return {

@@ -26,6 +26,7 @@ from tidemill_contracts.events import (
     PredictionRequested,
 )
 from tidemill_contracts.streams import stream_key
+from tidemill_serving.garbage import look_rarely
 from tidemill_shared.raw import call
 from tidemill_shared.testing.platform import Platform
 
@@ -97,6 +98,7 @@ async def measure(rate: int, seconds: float) -> dict[str, Any]:
             await opened.publish(old)
             await opened.wait_for(ModelDeployed)
             load = Load(opened, rate, seconds)
+            await look_rarely()  # a pause of this process is none of the server's
             reading = asyncio.create_task(load.read())
             sending = asyncio.create_task(load.send())
             await asyncio.sleep(seconds / 3)

@@ -257,6 +257,8 @@ class BatchFailed(Event[FailedBatch]):
     publishers: ClassVar[tuple[str, ...]] = ("serving",)
     consumers: ClassVar[tuple[str, ...]] = ("operator",)
     type: Literal["batch.failed.v1"] = "batch.failed.v1"
+
+
 class PredictionsRequested(Event[RequestedPredictions]):
     """Somebody wants predictions for a table: many rows as columns, each with its own prediction id."""
 

@@ -24,14 +24,12 @@ def build(settings: ServingSettings) -> Service:
     answering = Answering(models, settings.namespace, settings.delivery.once_seconds)
     service.bus.consume(models.on_model_promoted)
     service.bus.tail(ModelPromoted, models.follow)
-    service.bus.lanes([PredictionRequested], answering.on_batch, max_records=settings.serving.max_batch, ahead=True)
+    requests: list[type[Event[Any]]] = [PredictionRequested, PredictionsRequested]
+    service.bus.lanes(requests, answering.on_batch, max_records=settings.serving.max_batch, ahead=True)
     batches = Batches(service, models, settings.serving)
     service.bus.consume(batches.on_batch_requested)
     service.on_stop(batches.stop)
     service.mount(Protocol(models, service.bus, service.pipelines, service.store, settings.serving).routes(), "predict")
-    requests: list[type[Event[Any]]] = [PredictionRequested, PredictionsRequested]
-    service.bus.lanes(requests, answering.on_batch, max_records=settings.serving.max_batch, ahead=True)
-    service.mount(Protocol(models, service.bus, service.pipelines, settings.serving).routes(), "predict")
     service.on_start(models.load_champions)
     service.on_start(look_rarely)
     service.task(models.watch)

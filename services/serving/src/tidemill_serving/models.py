@@ -20,6 +20,9 @@ log = logger(__name__)
 _ASK_SECONDS = 1.0
 """A pipeline without a model asks the registry at most this often before it refuses."""
 
+_LOADS = 2
+"""Packages loaded at once: when hundreds are asked for together, their bytes shall not be in memory together."""
+
 
 class Models:
     """Champions by pipeline; the one before stays loaded for an instant return."""
@@ -34,6 +37,7 @@ class Models:
         self._asked: dict[str, float] = {}
         self._logs: dict[str, AppendLog[Promotion]] = {}
         self._turns: dict[str, asyncio.Lock] = {}
+        self._loading = asyncio.Semaphore(_LOADS)
         self._waking: dict[str, asyncio.Task[None]] = {}
 
     def get(self, pipeline: str, version: str | None = None) -> Loaded | None:
@@ -126,7 +130,11 @@ class Models:
             raise Poison("manifest", f"{key} is missing")
         promotion = self._check.opened(entry, pipeline, sequence)
         known = next((m for m in self._loaded(pipeline) if m.manifest == promotion.manifest), None)
-        loaded = known.promoted_again(sequence) if known else await self._loader.load(promotion)
+        if known:
+            loaded = known.promoted_again(sequence)
+        else:
+            async with self._loading:
+                loaded = await self._loader.load(promotion)
         # A batch reads it once: a request is answered by the old model or by the new one.
         self._shelf.put(pipeline, loaded)
         seconds = time.perf_counter() - started

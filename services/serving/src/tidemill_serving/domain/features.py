@@ -155,17 +155,6 @@ def _known(flat: list[Any], rows: int, layout: Layout) -> NDArray[Any] | None:
     names = layout.categorical
     if None in flat:
         flat = [value or "" for value in flat]
-    if layout.categories is None:
-        if not encodable("".join(flat)):
-            return None
-    else:
-        for column, name in enumerate(names):
-            if not set(flat[column :: len(names)]) <= layout.categories.get(name, frozenset()) | {""}:
-                return None
-    return np.array(flat, object).reshape(rows, len(names))
-
-
-def encodable(text: str) -> bool:
     if not _admissible([flat[column :: len(names)] for column in range(len(names))], layout):
         return None
     return np.array(flat, object).reshape(rows, len(names))
@@ -174,12 +163,12 @@ def encodable(text: str) -> bool:
 def _admissible(columns: Sequence[Sequence[str]], layout: Layout) -> bool:
     """Whether the model knows every category, or takes any."""
     if layout.categories is None:
-        return all(_encodable("".join(cells)) for cells in columns)
+        return all(encodable("".join(cells)) for cells in columns)
     known = [layout.categories.get(name, frozenset()) | {""} for name in layout.categorical]
     return all(set(cells) <= some for cells, some in zip(columns, known, strict=True))
 
 
-def _encodable(text: str) -> bool:
+def encodable(text: str) -> bool:
     """False for half a surrogate pair, which JSON can spell and UTF-8 cannot."""
     try:
         text.encode()

@@ -1,6 +1,6 @@
 """All that is measured of serving, one after the other; the last line is one JSON object.
 
-python tests/benchmarks/serving.py
+python tests/benchmarks/serving_all.py
 """
 
 import json
@@ -15,6 +15,7 @@ _PARTS = {
     "tables": ["serving_tables.py"],
     "swap": ["serving_swap.py"],
     "pipelines": ["serving_pipelines.py"],
+    "http": ["http_infer.py"],
 }
 
 
