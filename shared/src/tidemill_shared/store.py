@@ -23,6 +23,9 @@ from tidemill_shared.settings import StoreSettings
 T = TypeVar("T")
 DocumentT = TypeVar("DocumentT", bound=Document)
 _CHUNK = 1024 * 1024
+_LARGE = 32 * _CHUNK
+_ASSEMBLED_PER_SECOND = 4 * 1024**2
+"""Bytes of a large file that even a busy store copies in a second."""
 _READS = 3
 """Of an object whose bytes are not the ones referred to, before they count as wrong for good."""
 _DOCUMENT_BYTES = 64 * 1024**2
@@ -48,23 +51,31 @@ class Store:
     def __init__(self, settings: StoreSettings) -> None:
         self.bucket = settings.bucket
         self._settings = settings
+        self._pool = self._pool_of(settings.timeout_seconds)
+        self._client = self._client_on(self._pool)
+        self._cache: Path | None = settings.cache_directory
+
+    def _pool_of(self, read_seconds: float) -> urllib3.PoolManager:
         # The client's default is five minutes times five attempts; a service has no such patience.
-        self._pool = urllib3.PoolManager(
-            timeout=urllib3.Timeout(connect=min(3.0, settings.timeout_seconds), read=settings.timeout_seconds),
+        settings = self._settings
+        return urllib3.PoolManager(
+            timeout=urllib3.Timeout(connect=min(3.0, settings.timeout_seconds), read=read_seconds),
             maxsize=16,
             retries=urllib3.Retry(
                 total=settings.retries, backoff_factor=0.1, status_forcelist=[500, 502, 503, 504], redirect=0
             ),
         )
-        self._client = Minio(
+
+    def _client_on(self, pool: urllib3.PoolManager) -> Minio:
+        settings = self._settings
+        return Minio(
             settings.endpoint,
             access_key=settings.key(),
             secret_key=settings.secret(),
             secure=settings.secure,
             region=settings.region,
-            http_client=self._pool,
+            http_client=pool,
         )
-        self._cache: Path | None = settings.cache_directory
 
     async def _call(self, what: str, call: Callable[[], T]) -> T:
         try:
@@ -126,9 +137,21 @@ class Store:
     async def put_file(self, key: str, path: Path) -> ArtifactRef:
         """Write a file's content."""
         ref = await asyncio.to_thread(file_reference, key, path)
-        await self._call(f"put {key}", lambda: self._client.fput_object(self.bucket, key, str(path)))
+        await self._call(f"put {key}", lambda: self._upload(key, path, ref.size))
         history.record_put(key)
         return ref
+
+    def _upload(self, key: str, path: Path, size: int) -> None:
+        if size < _LARGE:
+            self._client.fput_object(self.bucket, key, str(path))
+            return
+        # A store answers once it has put the parts together. Who asks again meanwhile is told that there is no such
+        # upload any more.
+        pool = self._pool_of(self._settings.timeout_seconds + size / _ASSEMBLED_PER_SECOND)
+        try:
+            self._client_on(pool).fput_object(self.bucket, key, str(path))
+        finally:
+            pool.clear()
 
     async def put_document(self, key: str, document: Document) -> ArtifactRef:
         """Write a document's canonical JSON."""
