@@ -92,7 +92,7 @@ class Twin:
             truths = [LabelledRow(answered.pop(i), self.classes[self.y[i]]) for i in known]
             self._hear(self.monitor.labelled(truths, float(end)), end)
             self._arrive(known)
-            self._govern(self.governor, end)
+            self._govern(end)
             before = end
         self.outcome.refusals = {r: self.refused.count(r) for r in sorted(set(self.refused))}
         self.outcome.verdicts = {v: self.verdicts.count(v) for v in sorted(set(self.verdicts))}
@@ -140,24 +140,22 @@ class Twin:
                 since=datetime.fromtimestamp(finding.noticed_at, UTC),
             )
             policy = retrain_policy(self.spec)
-            before = self.governor
             champion = self.champion.version if self.champion else None
-            self.governor, refusal = governor.admit(before, trigger, policy, champion)
+            self.governor, refusal = governor.admit(self.governor, trigger, policy, champion)
             self.refused += [refusal.reason] if refusal else []
-            self._govern(before, now)
+            self._govern(now)
 
-    def _govern(self, before: State, now: int) -> None:
+    def _govern(self, now: int) -> None:
         """Decide, and live through what was decided."""
         while True:
             facts, policy = self._facts(), retrain_policy(self.spec)
-            self.governor, said = governor.settle(before, self.governor, policy, facts, self._tick())
+            self.governor, said = governor.settle(self.governor, policy, facts, self._tick())
             self.refused += [d.reason for d in said if isinstance(d, Refusal)]
             starts = [d for d in said if isinstance(d, Start)]
             if not starts:
                 return
             for start in starts:
                 self._retrain(start, now)
-            before = self.governor
 
     def _facts(self) -> Facts:
         queued = self.governor.queued

@@ -17,6 +17,7 @@ from tidemill_contracts.model import (
     FailedTraining,
     GrantedTraining,
     RequestedTraining,
+    ResumedRetraining,
     SuppressedRetrain,
     TrainedModel,
     TrainingProgress,
@@ -94,6 +95,14 @@ class TrainingRequested(Event[RequestedTraining]):
     publishers: ClassVar[tuple[str, ...]] = ("operator",)
     consumers: ClassVar[tuple[str, ...]] = ("training",)
     type: Literal["training.requested.v1"] = "training.requested.v1"
+
+
+class RetrainingResumed(Event[ResumedRetraining]):
+    """A person closes the circuit breaker that refused candidates have opened."""
+
+    publishers: ClassVar[tuple[str, ...]] = ("operator",)
+    consumers: ClassVar[tuple[str, ...]] = ("training",)
+    type: Literal["retraining.resumed.v1"] = "retraining.resumed.v1"
 
 
 class TrainingGranted(Event[GrantedTraining]):
@@ -188,7 +197,7 @@ class ModelPromoted(Event[PromotedModel]):
     """The registry has a new champion."""
 
     publishers: ClassVar[tuple[str, ...]] = ("validation",)
-    consumers: ClassVar[tuple[str, ...]] = ("serving", "monitoring")
+    consumers: ClassVar[tuple[str, ...]] = ("serving", "monitoring", "training")
     type: Literal["model.promoted.v1"] = "model.promoted.v1"
 
 

@@ -11,7 +11,7 @@ from tidemill_contracts.document import Document
 from tidemill_contracts.names import EventId, Name, Version
 from tidemill_contracts.pipeline import Feature, Scalar, Task
 
-Trigger = Literal["first_data", "new_data", "drift", "performance", "operator"]
+Trigger = Literal["first_data", "new_data", "schedule", "drift", "performance", "operator"]
 
 
 class RowSelection(Document):
@@ -66,6 +66,15 @@ class FailedTraining(Document):
     trigger: Trigger
     dataset: Version
     reasons: tuple[Reason, ...] = Field(min_length=1)
+    cpu_seconds: float | None = None
+    """None: its process is gone, and nobody could measure."""
+
+
+class ResumedRetraining(Document):
+    """Payload of ``retraining.resumed``: a person lets a pipeline train by itself again after refused candidates."""
+
+    by: str = Field(max_length=200)
+    reason: str = Field(default="", max_length=500)
 
 
 class SuppressedRetrain(Document):
@@ -73,7 +82,18 @@ class SuppressedRetrain(Document):
 
     trigger: Trigger
     reason: Literal[
-        "in_flight", "cool_down", "coalesced", "waiting_for_rows", "mode", "policy", "no_dataset", "expired", "stale"
+        "in_flight",
+        "cool_down",
+        "coalesced",
+        "waiting_for_rows",
+        "mode",
+        "suggested",
+        "policy",
+        "budget",
+        "breaker_open",
+        "no_dataset",
+        "expired",
+        "stale",
     ]
     message: str
     queued: bool
@@ -165,3 +185,5 @@ class TrainedModel(Document):
     rows: dict[str, int]
     trigger: Trigger
     seconds: float
+    cpu_seconds: float | None = None
+    """Processor time of the training's process."""

@@ -81,6 +81,7 @@ class RetrainPolicy(Document):
     """When the governor lets a trigger become a training."""
 
     mode: Literal["observe", "suggest", "auto"] = "auto"
+    """``observe`` never retrains by itself; ``suggest`` waits with what it would do until a person asks."""
     triggers: tuple[Literal["concept", "data", "prediction", "performance"], ...] = ("concept", "performance")
     """Kinds of drift that may retrain. Input drift alone is a warning unless named here."""
     min_rows: int = Field(default=500, ge=20)
@@ -90,8 +91,17 @@ class RetrainPolicy(Document):
     settle_rows: int = Field(default=1_500, ge=0)
     """A change that was answered with fewer rows is answered once more when so many have arrived since; 0: never."""
     cool_down_seconds: float = Field(default=60.0, ge=0)
+    """Between two trainings; doubled by each candidate that is refused, until one is accepted."""
     new_rows: int | None = Field(default=None, ge=1)
-    """Also retrain after this many rows from outside since the last training; None: drift and operators only."""
+    """Also retrain after this many rows from outside since the last training; None: not by their number."""
+    every_seconds: float | None = Field(default=None, ge=60)
+    """Also retrain so long after the last training; None: not by the clock."""
+    trainings_a_day: int | None = Field(default=24, ge=1)
+    """Trainings that may begin by themselves within 24 hours of each other; None: no bound."""
+    cpu_seconds_a_day: float | None = Field(default=14_400.0, gt=0)
+    """Processor time after which no further training begins by itself within 24 hours; None: no bound."""
+    breaker_refusals: int = Field(default=6, ge=0)
+    """After so many refused candidates in a row a person decides about the next training; 0: never."""
     wait_seconds: float = Field(default=7 * 86_400.0, gt=0)
     """A trigger that finds too few rows for this long is dropped with a reason."""
 

@@ -112,6 +112,8 @@ class Promotion(Document):
     attestation: ArtifactRef
     report: ArtifactRef
     previous: Version | None = None
+    withdrawn: Version | None = None
+    """The champion that proved worse than the one before it; it is not promoted again."""
     reason: str
     cause: EventId
     promoted_at: datetime
@@ -130,6 +132,8 @@ class PromotedModel(Document):
     manifest: ArtifactRef
     attestation: ArtifactRef
     previous: Version | None = None
+    withdrawn: Version | None = None
+    """The champion that proved worse than the one before it; it is not promoted again."""
     reason: str
 
 

@@ -5,6 +5,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tidemill_training.domain import limits
 from tidemill_training.domain.governor import (
     admit,
     begin,
@@ -12,9 +13,12 @@ from tidemill_training.domain.governor import (
     decide,
     finish,
     note_dataset,
+    promoted,
     reject,
     remember,
+    scheduled,
     settle,
+    withdrawn,
 )
 from tidemill_training.domain.state import Facts, Kind, Policy, Refusal, Run, Start, State, Trigger
 
@@ -32,7 +36,7 @@ def arrive(
     state: State, asked: Trigger, *, policy: Policy = POLICY, facts: Facts = FACTS, now: datetime = NOW
 ) -> tuple[State, tuple[Start | Refusal, ...]]:
     changed, refusal = admit(state, asked, policy, facts.champion)
-    new, said = settle(state, changed, policy, facts, now)
+    new, said = settle(changed, policy, facts, now)
     return new, ((refusal, *said) if refusal else said)
 
 
@@ -108,8 +112,8 @@ def test_an_alarm_during_a_training_that_began_before_it_survives_its_promotion(
 
 
 def test_refusals_for_good() -> None:
+    assert reasons(arrive(State(), trigger(), policy=replace(POLICY, mode="observe"))[1]) == ["mode"]
     for mode in ("observe", "suggest"):
-        assert reasons(arrive(State(), trigger(), policy=replace(POLICY, mode=mode))[1]) == ["mode"]
         assert reasons(arrive(State(), trigger(kind="operator"), policy=replace(POLICY, mode=mode))[1]) == ["start"]
     assert reasons(arrive(State(), trigger(about="data"))[1]) == ["policy"]
     assert reasons(arrive(State(), trigger(model="old"))[1]) == ["stale"]
@@ -152,8 +156,9 @@ def test_more_rows_are_waited_for_after_rows_failed_or_a_model_was_rejected() ->
         finish(reject(state, "m2"), first, later(1), model="m2"),
     ):
         assert again.queued and again.queued.min_rows == 240
-        assert decide(again, POLICY, replace(FACTS, rows=179), later(100))[1] is None
-        second, decision = decide(again, POLICY, replace(FACTS, rows=240), later(100))
+        assert decide(again, POLICY, replace(FACTS, rows=179), later(200))[1] is None
+        assert decide(again, POLICY, replace(FACTS, rows=240), later(100))[1] is None  # the cool-down has doubled
+        second, decision = decide(again, POLICY, replace(FACTS, rows=240), later(122))
         assert isinstance(decision, Start)
         assert second.running and second.running.id != first
     assert not finish(state, first, later(1), model="m2").waiting
@@ -163,16 +168,16 @@ def test_a_change_answered_with_few_rows_is_answered_once_more_with_more_of_them
     state, _ = arrive(State(), trigger("a"), facts=replace(FACTS, rows=150))
     assert state.running
     state = finish(state, state.running.id, later(10), model="m2", settle_rows=500)
-    promoted = replace(FACTS, champion="m2")
-    assert decide(state, POLICY, replace(promoted, rows=499), later(100)) == (state, None)
-    settled, decision = decide(state, POLICY, replace(promoted, rows=500), later(100))
+    facts = replace(FACTS, champion="m2")
+    assert decide(state, POLICY, replace(facts, rows=499), later(100)) == (state, None)
+    settled, decision = decide(state, POLICY, replace(facts, rows=500), later(100))
     assert isinstance(decision, Start) and decision.trigger.since == NOW and settled.running
     settled = finish(settled, settled.running.id, later(110), model="m3", settle_rows=500)
     assert settled.queued is None  # once
     assert reject(settled, "m3").queued is None  # a champion that is as good stays, and that is the end of it
     rejected = reject(state, "m2")  # the first answer was none: the change is tried again instead
     assert rejected.queued and not rejected.queued.settling
-    alarmed, _ = arrive(state, trigger("b", model="m2", since=later(50)), facts=promoted, now=later(60))
+    alarmed, _ = arrive(state, trigger("b", model="m2", since=later(50)), facts=facts, now=later(60))
     assert alarmed.queued and alarmed.queued.id == "b" and alarmed.queued.since == later(50)
 
 
@@ -197,6 +202,93 @@ def test_attempts_are_counted_and_a_lost_state_is_taken_up_again() -> None:
     twice = begin(once, run)
     assert twice.running and twice.running.attempts == 2
     assert begin(twice, replace(run, id="other")) == twice
+
+
+def refused(times: int, policy: Policy = POLICY) -> State:
+    """A pipeline whose last ``times`` candidates were refused, the next attempt waiting."""
+    state, _ = arrive(State(), trigger("a"), policy=policy)
+    for number in range(times):
+        assert state.running
+        state = reject(finish(state, state.running.id, later(number), model=f"c{number}"), f"c{number}")
+        state, _ = settle(state, policy, replace(FACTS, rows=4_000 * 4**number), later(number + 200_000))
+    return state
+
+
+def test_the_cool_down_doubles_with_each_refused_candidate_until_one_is_accepted() -> None:
+    for refusals, seconds in ((0, 60), (1, 120), (3, 480), (40, 86_400)):
+        assert limits.cool_down_seconds(State(refusals=refusals), POLICY) == seconds
+    state = promoted(State(refusals=3, breaker_since=NOW), "m9", NOW, 0)
+    assert (state.refusals, state.breaker_since) == (0, None)
+    assert withdrawn(state).refusals == 1
+
+
+def test_after_refused_candidates_a_person_decides() -> None:
+    policy, many = replace(POLICY, breaker_refusals=3), replace(FACTS, rows=100_000)
+    state = refused(3, policy)
+    assert state.refusals == 3 and state.breaker_since and state.running is None
+    state, said = arrive(state, trigger("b", since=later(9)), policy=policy, facts=many, now=later(900_000))
+    assert reasons(said) == ["stale", "breaker_open"]  # the newer alarm takes the place of the attempt that waits
+    assert settle(state, policy, many, later(900_001)) == (state, ())  # said once
+    state, said = arrive(state, trigger("c", since=later(9)), policy=policy, facts=many, now=later(900_001))
+    assert reasons(said) == ["coalesced"]
+    once, said = arrive(state, trigger("p", "operator"), policy=policy, facts=many, now=later(900_002))
+    assert reasons(said) == ["coalesced", "start"] and once.running and once.running.trigger.since == later(9)
+    again = reject(finish(once, once.running.id, later(900_003), model="m7"), "m7")
+    assert reasons(settle(again, policy, many, later(1_900_000))[1]) == ["breaker_open"]  # a yes is for one attempt
+    assert reasons(settle(limits.resumed(state), policy, many, later(900_002))[1]) == ["start"]
+
+
+def test_what_is_suggested_waits_for_a_person_who_grants_it_with_its_rows() -> None:
+    policy = replace(POLICY, mode="suggest")
+    state, said = arrive(State(), trigger("a", since=later(5)), policy=policy)
+    assert reasons(said) == ["suggested"] and state.queued
+    _, said = arrive(state, trigger("p", "operator", newest=50), policy=policy)
+    assert [(d.trigger.newest, d.trigger.since) for d in said if isinstance(d, Start)] == [(50, None)]
+    _, said = arrive(state, trigger("p", "operator"), policy=policy)
+    assert [d.trigger.since for d in said if isinstance(d, Start)] == [later(5)]
+
+
+def test_a_day_has_a_budget_of_trainings_and_of_processor_time() -> None:
+    for policy in (replace(POLICY, trainings_a_day=2), replace(POLICY, cpu_seconds_a_day=50)):
+        state = State()
+        for number in range(2):
+            now = later(number * 1000)
+            state, said = arrive(state, trigger(f"t{number}"), policy=policy, now=now)
+            assert reasons(said) == ["start"] and state.running
+            state = finish(state, state.running.id, now, model="m2", cpu_seconds=25)
+        state, said = arrive(state, trigger("t2"), policy=policy, now=later(2000))
+        assert [(d.reason, d.not_before) for d in said if isinstance(d, Refusal)] == [("budget", later(86_400))]
+        person = arrive(state, trigger("p", "operator"), policy=policy, now=later(2001))[1]
+        assert "start" in reasons(person)
+        assert reasons(settle(state, policy, FACTS, later(86_401))[1]) == ["start"]
+
+
+def test_a_schedule_counts_from_the_last_training_or_the_first_look() -> None:
+    policy = replace(POLICY, every_seconds=1000)
+    assert scheduled(State(), policy, None, NOW) == (State(), None)
+    state, due = scheduled(State(), policy, "m1", NOW)
+    assert due is None and scheduled(state, policy, "m1", later(999))[1] is None
+    assert scheduled(state, policy, "m1", later(1000))[1] == NOW
+    ended = replace(state, finished_at=later(500))
+    assert scheduled(ended, policy, "m1", later(1499))[1] is None
+    assert scheduled(ended, policy, "m1", later(1500)) == (replace(ended, scheduled_at=later(1500)), later(500))
+
+
+def test_a_refused_model_that_proves_better_later_ends_the_attempts_at_its_change() -> None:
+    state, _ = arrive(State(), trigger("a"), facts=replace(FACTS, rows=120))
+    assert state.running
+    state = reject(finish(state, state.running.id, later(1), model="m2"), "m2")
+    assert state.queued and state.refusals == 1
+    state = promoted(state, "m2", later(2), settle_rows=0)
+    assert (state.queued, state.refusals) == (None, 0)
+
+
+def test_a_thousand_alarms_while_one_trains_make_one_that_waits() -> None:
+    state, said = arrive(State(), trigger("a0"))
+    for number in range(1, 1001):
+        state, said = arrive(state, trigger(f"a{number}", since=later(number)), now=later(number * 0.06))
+        assert reasons(said) == (["in_flight"] if number == 1 else ["coalesced"])
+    assert state.running and state.queued and len(state.queued.causes) <= 16
 
 
 KINDS = st.sampled_from(["new_data", "drift", "performance", "operator", "first_data"])
@@ -226,8 +318,10 @@ def test_whatever_happens_one_trains_at_a_time_and_nothing_is_lost(steps: list[t
             about = "concept" if since else None
             asked = Trigger(f"t{number}", step[1], now, about, "m1" if since else None, since, force=step[2])
             state, refusal = admit(state, asked, POLICY, facts.champion)
-            if refusal is None:
+            if refusal is None or refusal.trigger.id != asked.id:
                 open_.add(asked.id)
+            if refusal and not refusal.queued:
+                open_.discard(refusal.trigger.id)
         elif step[0] == "end" and state.running:
             ended = now
             state = finish(state, state.running.id, now, model=None if step[1] else "m2", rows_failed=step[2])
@@ -240,7 +334,7 @@ def test_whatever_happens_one_trains_at_a_time_and_nothing_is_lost(steps: list[t
         if state.queued and state.queued.attempt and state.queued != before.queued:
             open_.add(state.queued.id)
         free = state.running is None
-        state, said = settle(before, state, POLICY, facts, now)
+        state, said = settle(state, POLICY, facts, now)
         starts = [d for d in said if isinstance(d, Start)]
         assert len(starts) <= (1 if free else 0)
         for start in starts:

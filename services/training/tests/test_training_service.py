@@ -267,7 +267,8 @@ async def test_what_comes_while_one_trains_is_merged_and_served_afterwards(platf
 @pytest.mark.parametrize(
     ("policy", "kind", "model", "reason"),
     [
-        ({"mode": "suggest"}, "concept", "champion", "mode"),
+        ({"mode": "observe"}, "concept", "champion", "mode"),
+        ({"mode": "suggest"}, "concept", "champion", "suggested"),
         ({}, "data", "champion", "policy"),
         ({}, "concept", "b" * 12, "stale"),
         ({"cool_down_seconds": 3600}, "concept", "champion", "cool_down"),
@@ -286,7 +287,7 @@ async def test_refusals_say_why(platform: Platform, policy: dict, kind: str, mod
         if reason == "cool_down":
             await platform.publish(requested("demo", force=True))
             await platform.wait_for(ModelTrained, lambda e: e.data.trigger == "operator")
-    assert answer.data.queued == (reason == "cool_down")
+    assert answer.data.queued == (reason in ("cool_down", "suggested"))
     assert answer.causationid == alarm.id
 
 

@@ -27,6 +27,8 @@ def build(settings: TrainingSettings) -> Service:
     service.bus.consume(triggers.on_training_failed)
     service.bus.consume(triggers.on_model_rejected)
     service.bus.consume(triggers.on_packaging_failed)
+    service.bus.consume(triggers.on_model_promoted)
+    service.bus.consume(triggers.on_retraining_resumed)
     for _ in range(settings.training.concurrency):
         # A subscriber takes one event at a time; several of them share the stream.
         service.bus.consume(trainer.on_training_granted)

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import time
 from collections.abc import Callable
 from importlib.metadata import version
 from typing import Any
@@ -66,6 +67,7 @@ def train(job: Job, progress: Progress) -> Trained | Unfit:
         rows={"train": len(train_rows), "validation": len(validation_rows)},
         environment={"python": platform.python_version()}
         | {name: version(name) for name in ("numpy", "pandas", "scikit-learn", "skops")},
+        cpu_seconds=round(time.process_time(), 3),
     )
 
 

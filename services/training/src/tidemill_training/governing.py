@@ -45,6 +45,10 @@ def policy_of(spec: PipelineSpec) -> Policy:
         wait_seconds=r.wait_seconds,
         new_rows=r.new_rows,
         settle_rows=r.settle_rows,
+        every_seconds=r.every_seconds,
+        trainings_a_day=r.trainings_a_day,
+        cpu_seconds_a_day=r.cpu_seconds_a_day,
+        breaker_refusals=r.breaker_refusals,
     )
 
 
@@ -83,7 +87,7 @@ class Governing:
             changed, refusal = change(state, policy, champion)
             dataset = await self._dataset(pipeline) if changed.waiting else None
             facts = await self._facts(changed, champion, dataset)
-            new, said = governor.settle(state, changed, policy, facts, datetime.now(UTC))
+            new, said = governor.settle(changed, policy, facts, datetime.now(UTC))
             said = (refusal, *said) if refusal else said
             if new == state and not said:
                 return state

@@ -5,21 +5,23 @@ from datetime import UTC, datetime
 from typing import Any
 
 from tidemill_contracts.dataset import Reason
-from tidemill_contracts.envelope import Event, child_id
+from tidemill_contracts.envelope import Event, child_id, content_id
 from tidemill_contracts.events import (
     DatasetPrepared,
     DriftDetected,
+    ModelPromoted,
     ModelRejected,
     ModelTrained,
     PackagingFailed,
     PerformanceDegraded,
+    RetrainingResumed,
     TrainingFailed,
     TrainingRequested,
 )
 from tidemill_contracts.model import FailedTraining
 from tidemill_shared.log import logger
 from tidemill_shared.service import Service
-from tidemill_training.domain import governor
+from tidemill_training.domain import governor, limits
 from tidemill_training.domain.state import Policy, Refusal, Run, State, Trigger
 from tidemill_training.governing import SOURCE, Change, Governing, trigger_of
 from tidemill_training.settings import TrainingGroup
@@ -90,8 +92,8 @@ class Triggers:
         run, model = event.causationid or "", event.data.version
 
         def change(state: State, policy: Policy, champion: str | None) -> tuple[State, Refusal | None]:
-            now, rows = datetime.now(UTC), policy.settle_rows
-            return governor.finish(state, run, now, model=model, settle_rows=rows), None
+            now, rows, cpu = datetime.now(UTC), policy.settle_rows, event.data.cpu_seconds
+            return governor.finish(state, run, now, model=model, settle_rows=rows, cpu_seconds=cpu), None
 
         await self._once(event, change)
 
@@ -100,7 +102,8 @@ class Triggers:
         run, at_fault = event.data.run, any(r.code in ROWS_AT_FAULT for r in event.data.reasons)
 
         def change(state: State, policy: Policy, champion: str | None) -> tuple[State, Refusal | None]:
-            return governor.finish(state, run, datetime.now(UTC), model=None, rows_failed=at_fault), None
+            now, cpu = datetime.now(UTC), event.data.cpu_seconds
+            return governor.finish(state, run, now, model=None, rows_failed=at_fault, cpu_seconds=cpu), None
 
         await self._once(event, change)
 
@@ -111,6 +114,23 @@ class Triggers:
     async def on_packaging_failed(self, event: PackagingFailed) -> None:
         """A model could not be proven as a package."""
         await self._once(event, lambda s, p, c: (governor.reject(s, event.data.version), None))
+
+    async def on_model_promoted(self, event: ModelPromoted) -> None:
+        """A candidate was accepted, or a champion was withdrawn because it proved worse than the one before."""
+
+        def change(state: State, policy: Policy, champion: str | None) -> tuple[State, Refusal | None]:
+            if event.data.withdrawn:
+                return governor.withdrawn(state), None
+            if event.data.kind == "rollback":
+                return state, None  # a person's choice says nothing about the next candidate
+            return governor.promoted(state, event.data.version, datetime.now(UTC), policy.settle_rows), None
+
+        await self._once(event, change)
+
+    async def on_retraining_resumed(self, event: RetrainingResumed) -> None:
+        """A person closes the circuit breaker: what waited for it is served."""
+        log.info("the breaker was closed", pipeline=event.pipeline, by=event.data.by)
+        await self._once(event, lambda s, p, c: (limits.resumed(s), None))
 
     async def tick(self) -> None:
         """Look at waiting triggers: their cool-down may be over, their patience too."""
@@ -132,8 +152,12 @@ class Triggers:
         if run and run.attempts and (datetime.now(UTC) - run.started_at).total_seconds() > limit:
             log.error("a training never ended; its place is free again", pipeline=pipeline, run=run.id)
             await self._service.bus.publish(_lost(pipeline, run))
-        elif state.waiting and run is None:
-            await self._governing.change(pipeline, lambda s, p, c: (s, None))
+        elif run is None and (state.waiting or await self._scheduled(pipeline)):
+            await self._governing.change(pipeline, lambda s, p, c: _scheduled(pipeline, s, p, c))
+
+    async def _scheduled(self, pipeline: str) -> bool:
+        spec = await self._service.pipelines.spec(pipeline)
+        return spec is not None and spec.retrain.every_seconds is not None
 
     async def _admit(self, event: Event[Any], trigger: Trigger) -> None:
         await self._once(event, lambda s, p, c: governor.admit(s, trigger, p, c))
@@ -146,6 +170,17 @@ class Triggers:
             return governor.remember(new, event.id), refusal
 
         await self._governing.change(event.pipeline, unless_handled)
+
+
+def _scheduled(pipeline: str, state: State, policy: Policy, champion: str | None) -> tuple[State, Refusal | None]:
+    """With the trigger that is due by schedule, named by the time it counts from: two replicas name it alike."""
+    now = datetime.now(UTC)
+    state, last = governor.scheduled(state, policy, champion, now)
+    if last is None:
+        return state, None
+    id_ = content_id("schedule", pipeline, last.isoformat())
+    trigger = Trigger(id_, "schedule", now, reason=f"{policy.every_seconds:.0f} s since {last.isoformat()}")
+    return governor.admit(state, trigger, policy, champion)
 
 
 def _lost(pipeline: str, run: Run) -> TrainingFailed:

@@ -53,6 +53,8 @@ class Trained:
     categories: dict[str, tuple[str, ...]]
     rows: dict[str, int]
     environment: dict[str, str]
+    cpu_seconds: float
+    """Processor time of the process that made it."""
 
 
 @dataclass(frozen=True)

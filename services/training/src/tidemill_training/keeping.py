@@ -43,7 +43,7 @@ async def keep(
     key = model_key(pipeline, version, "manifest.json")
     first = await store.read(key)
     if first is not None:
-        return _announced(ModelManifest.from_json(first), reference(key, first), event, started)
+        return _announced(ModelManifest.from_json(first), reference(key, first), event, result, started)
     files = {
         "model.skops": await store.put_file(model_key(pipeline, version, "model.skops"), path),
         "evaluation.json": await store.put_document(
@@ -54,10 +54,12 @@ async def keep(
         ),
     }
     manifest = _manifest(event, dataset, spec, job, result, files, version, code_version)
-    return _announced(manifest, await store.put_document(key, manifest), event, started)
+    return _announced(manifest, await store.put_document(key, manifest), event, result, started)
 
 
-def _announced(manifest: ModelManifest, ref: ArtifactRef, event: TrainingGranted, started: float) -> TrainedModel:
+def _announced(
+    manifest: ModelManifest, ref: ArtifactRef, event: TrainingGranted, result: Trained, started: float
+) -> TrainedModel:
     return TrainedModel(
         pipeline=manifest.pipeline,
         version=manifest.version,
@@ -68,6 +70,7 @@ def _announced(manifest: ModelManifest, ref: ArtifactRef, event: TrainingGranted
         rows=manifest.rows,
         trigger=event.data.trigger,
         seconds=round(time.monotonic() - started, 3),
+        cpu_seconds=result.cpu_seconds,
     )
 
 

@@ -11,8 +11,8 @@ from tidemill_console.connection import Client, connected
 from tidemill_console.output import run, say, show_json
 from tidemill_contracts.artifacts import promotions_prefix
 from tidemill_contracts.envelope import Event
-from tidemill_contracts.events import ModelApproved, RollbackRequested, TrainingRequested
-from tidemill_contracts.model import RequestedTraining
+from tidemill_contracts.events import ModelApproved, RetrainingResumed, RollbackRequested, TrainingRequested
+from tidemill_contracts.model import RequestedTraining, ResumedRetraining
 from tidemill_contracts.promotion import ApprovedModel, Promotion, RequestedRollback
 from tidemill_shared.append_log import AppendLog
 from tidemill_shared.errors import TidemillError
@@ -32,6 +32,18 @@ def train(
     event = TrainingRequested.root(RequestedTraining(reason=reason, force=force), subject=pipeline, source=_SOURCE)
     run(_ask(pipeline, event))
     show_json({"event": event.id}) if as_json else say(f"asked; follow it with: tidemill watch --pipeline {pipeline}")
+
+
+def resume(
+    pipeline: Pipeline,
+    reason: Annotated[str, typer.Option(help="Kept with the event.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Let a pipeline train by itself again, after refused candidates have handed the decision to a person."""
+    data = ResumedRetraining(by=getpass.getuser(), reason=reason)
+    event = RetrainingResumed.root(data, subject=pipeline, source=_SOURCE)
+    run(_ask(pipeline, event))
+    show_json({"event": event.id}) if as_json else say(f"{pipeline} trains by itself again")
 
 
 def approve(

@@ -3,8 +3,8 @@
 Single flight (one training a pipeline), cool-down after each, coalescing with a trailing edge (what comes while one
 runs is merged into one trigger that is served afterwards), patience (a trigger waits until enough rows have arrived
 since the change was noticed), persistence (a change whose training failed for its rows, or whose model was
-rejected, is tried again once twice as many rows are there) and settling (a change that was answered with few rows,
-as it should be, is answered once more when ``settle_rows`` of them are there).
+rejected, is tried again once twice as many rows are there), settling (a change that was answered with few rows,
+as it should be, is answered once more when ``settle_rows`` of them are there) and the bounds of ``limits``.
 
 Pure: state and facts go in, the new state and a decision come out. Two triggers can wait: a person's request
 (``asked``), which is served first and takes the rows the person named, and the automatic one (``queued``). They are
@@ -15,13 +15,16 @@ import math
 from dataclasses import replace
 from datetime import datetime, timedelta
 
+from tidemill_training.domain import limits
 from tidemill_training.domain.state import Decision, Facts, Kind, Policy, Refusal, Run, Start, State, Trigger
 
 _REMEMBERED = 256
 _REJECTED = 8
 _MORE_ROWS = 2
 """Times the rows of the attempt before: each costs a training, and with fewer the next model is hardly another one."""
-_RANK: dict[Kind, int] = {"first_data": 0, "new_data": 1, "performance": 2, "drift": 3, "operator": 4}
+_WORTH_SAYING = frozenset({"suggested", "budget", "breaker_open"})
+"""Reasons that are published even for a trigger that has said before why it waits: time alone does not remove them."""
+_RANK: dict[Kind, int] = {"first_data": 0, "schedule": 1, "new_data": 2, "performance": 3, "drift": 4, "operator": 5}
 
 
 def remember(state: State, id_: str) -> State:
@@ -37,13 +40,22 @@ def admit(state: State, trigger: Trigger, policy: Policy, champion: str | None) 
     refused = _refused(trigger, policy, champion)
     if refused:
         return state, refused
+    if trigger.kind == "operator" and state.queued and _held(state, state.queued, policy) and not trigger.names_rows:
+        granted = replace(
+            state.queued, granted=True, force=trigger.force, causes=(*state.queued.causes, trigger.id)[-16:]
+        )
+        why = f"grants the {granted.kind} trigger {granted.id} that waited for a person"
+        return replace(state, queued=granted), Refusal(trigger, "coalesced", why, queued=True)
     if trigger.kind == "operator":
         merged = _joined(state.asked, trigger) if state.asked else trigger
         new = replace(state, asked=merged)
     else:
+        replaced = state.queued if state.queued and _outdated(state.queued, trigger) else None
         # A new alarm begins its own story: rows from before it must not settle the old one.
-        merged = _merged(state.queued, trigger) if state.queued and not state.queued.settling else trigger
+        merged = _merged(state.queued, trigger) if state.queued and not replaced else trigger
         new = replace(state, queued=merged)
+        if replaced:
+            return new, Refusal(replaced, "stale", f"the newer trigger {trigger.id} takes its place", queued=False)
     if merged.id == trigger.id:
         return new, None
     why = f"merged into the {merged.kind} trigger {merged.id} that waits already"
@@ -64,22 +76,31 @@ def data_trigger(state: State, policy: Policy, champion: str | None) -> Kind | N
     return None if champion or on_its_way else "first_data"
 
 
-def settle(
-    before: State, state: State, policy: Policy, facts: Facts, now: datetime
-) -> tuple[State, tuple[Start | Refusal, ...]]:
-    """Decide until nothing is left to decide; triggers that have begun to wait since ``before`` say why."""
+def settle(state: State, policy: Policy, facts: Facts, now: datetime) -> tuple[State, tuple[Start | Refusal, ...]]:
+    """Decide until nothing is left to decide; triggers say why they wait when they begin to, and when a bound is
+    the reason from now on."""
     said: list[Start | Refusal] = []
-    known = {t.run for t in (before.asked, before.queued) if t}
+    state = limits.tripped(state, policy, now)
     while True:
         state, decision = decide(state, policy, facts, now)
         if decision is None:
             break
         said.append(decision)
+    state, waits = _told(state, policy, facts, now)
+    return state, (*said, *waits)
+
+
+def _told(state: State, policy: Policy, facts: Facts, now: datetime) -> tuple[State, list[Refusal]]:
+    said = []
     for trigger in (state.asked, state.queued):
-        if trigger and trigger.run not in known:
-            waits = why_waiting(state, trigger, policy, facts, now)
-            said += [waits] if waits else []
-    return state, tuple(said)
+        waits = why_waiting(state, trigger, policy, facts, now) if trigger else None
+        if trigger is None or waits is None or waits.reason == trigger.told:
+            continue
+        if trigger.told is None or waits.reason in _WORTH_SAYING:
+            said.append(waits)
+            told = replace(trigger, told=waits.reason)
+            state = replace(state, asked=told) if trigger is state.asked else replace(state, queued=told)
+    return state, said
 
 
 def decide(state: State, policy: Policy, facts: Facts, now: datetime) -> tuple[State, Decision]:
@@ -104,10 +125,9 @@ def why_waiting(state: State, trigger: Trigger, policy: Policy, facts: Facts, no
         return Refusal(trigger, "no_dataset", "there is no dataset yet; served when there is one", queued=True)
     if state.running is not None:
         return Refusal(trigger, "in_flight", f"training {state.running.id} runs; served after it", queued=True)
-    if state.finished_at is not None and not trigger.force:
-        free = state.finished_at + timedelta(seconds=policy.cool_down_seconds)
-        if now < free:
-            return Refusal(trigger, "cool_down", f"cooling down until {free.isoformat()}", queued=True, not_before=free)
+    bound = limits.bound(state, trigger, policy, now)
+    if bound:
+        return bound
     needed = trigger.min_rows or policy.min_rows
     # A person who names rows gets a training on them, or its failure, at once.
     if trigger.kind != "operator" and trigger.since is not None and facts.rows < needed:
@@ -126,17 +146,26 @@ def begin(state: State, run: Run) -> State:
 
 
 def finish(
-    state: State, run: str, now: datetime, *, model: str | None, rows_failed: bool = False, settle_rows: int = 0
+    state: State,
+    run: str,
+    now: datetime,
+    *,
+    model: str | None,
+    rows_failed: bool = False,
+    settle_rows: int = 0,
+    cpu_seconds: float | None = None,
 ) -> State:
     """The training of trigger ``run`` has ended with a model, or without one; a repetition changes nothing.
 
     ``rows_failed``: its rows were at fault, so more of them may help. ``settle_rows``: how many rows since the change
-    call for one more training; 0 for none.
+    call for one more training; 0 for none. ``cpu_seconds``: what it cost; None where nobody could measure it.
     """
     if state.running is None or state.running.id != run:
         return state
     ended = replace(state.running, model=model)
-    state = replace(state, running=None, last=ended, finished_at=now)
+    state = limits.charged(replace(state, running=None, last=ended, finished_at=now), ended, now, cpu_seconds)
+    if model is None:
+        state = limits.refused(state, ended)
     if rows_failed:
         return _again(state, ended)
     if model and model in state.rejected:
@@ -152,6 +181,7 @@ def _settling(state: State, run: Run, rows: int, now: datetime) -> State:
     if rows < _MORE_ROWS * run.rows:
         return state
     again = replace(answered, settling=True, model=None, min_rows=rows, attempt=answered.attempt + 1, asked_at=now)
+    again = replace(again, granted=False, told=None)
     return replace(state, queued=replace(again, reason=f"settling after {answered.reason}"))
 
 
@@ -160,8 +190,39 @@ def reject(state: State, model: str) -> State:
     is, when the two events overtake each other."""
     if state.last is None or state.last.model != model:
         return replace(state, rejected=(*state.rejected, model)[-_REJECTED:])
-    rejected = replace(state.last, model=None)
-    return _again(replace(state, last=rejected), rejected)
+    rejected = replace(state.last, model=None, refused=model)
+    return _again(limits.refused(replace(state, last=rejected), rejected), rejected)
+
+
+def promoted(state: State, model: str, now: datetime, settle_rows: int) -> State:
+    """A model is champion. One that had been refused for want of rows to show its gain has shown it meanwhile: the
+    second attempt at its change is not needed any more."""
+    state = limits.accepted(state)
+    last = state.last
+    if last is None or last.refused != model:
+        return state
+    last = replace(last, model=model, refused=None)
+    queued = state.queued
+    if queued and queued.id == last.trigger.id and queued.attempt == last.trigger.attempt + 1:
+        state = replace(state, queued=None)
+    return _settling(replace(state, last=last), last, settle_rows, now)
+
+
+def withdrawn(state: State) -> State:
+    """A champion proved worse than the one before it, which is back."""
+    return replace(state, refusals=state.refusals + 1)
+
+
+def scheduled(state: State, policy: Policy, champion: str | None, now: datetime) -> tuple[State, datetime | None]:
+    """When the last training (or the first look) lies ``every_seconds`` back, that time: it names the new trigger."""
+    if policy.every_seconds is None or champion is None or state.running or state.queued:
+        return state, None
+    last = max((t for t in (state.finished_at, state.scheduled_at) if t is not None), default=None)
+    if last is None:
+        return replace(state, scheduled_at=now), None
+    if now - last < timedelta(seconds=policy.every_seconds):
+        return state, None
+    return replace(state, scheduled_at=now), last
 
 
 def _again(state: State, run: Run) -> State:
@@ -169,7 +230,7 @@ def _again(state: State, run: Run) -> State:
     if trigger.since is None or trigger.kind == "operator" or trigger.settling:
         return state
     needed = math.ceil(_MORE_ROWS * max(run.rows, trigger.min_rows or 0, 1))
-    retry = replace(trigger, min_rows=needed, attempt=trigger.attempt + 1)
+    retry = replace(trigger, min_rows=needed, attempt=trigger.attempt + 1, granted=False, told=None)
     if state.queued is None or state.queued.settling:
         return replace(state, queued=retry)
     if state.queued.since is None:  # more new rows: they must not hide the change
@@ -180,7 +241,7 @@ def _again(state: State, run: Run) -> State:
 def _refused(trigger: Trigger, policy: Policy, champion: str | None) -> Refusal | None:
     if trigger.kind in ("operator", "first_data"):
         return None
-    if policy.mode != "auto":
+    if policy.mode == "observe":
         why = f"the pipeline's retrain mode is {policy.mode!r}: a person may request the training"
         return Refusal(trigger, "mode", why, queued=False)
     if trigger.about and trigger.about not in policy.triggers:
@@ -202,9 +263,22 @@ def _obsolete(state: State, trigger: Trigger, policy: Policy, facts: Facts, now:
         return Refusal(trigger, "stale", why, queued=False)
     waiting = why_waiting(state, trigger, policy, facts, now)
     overdue = now - trigger.asked_at > timedelta(seconds=policy.wait_seconds)
-    if overdue and waiting and waiting.reason in ("waiting_for_rows", "no_dataset"):
+    if overdue and waiting and waiting.reason in ("waiting_for_rows", "no_dataset", "suggested"):
         return Refusal(trigger, "expired", f"after {policy.wait_seconds:.0f} s: {waiting.message}", queued=False)
     return None
+
+
+def _outdated(waiting: Trigger, new: Trigger) -> bool:
+    """Whether a new alarm begins a story of its own: what waits is another look at an older change.
+
+    Measured on a change that takes 4 000 rows: with the older one kept, whose rows it must wait for twice, the score
+    over 16 000 rows was 0.864 and 0.683 (two seeds), with the newer one 0.903 and 0.894.
+    """
+    if waiting.settling:
+        return True
+    if not waiting.attempt or waiting.since is None or new.since is None:
+        return False
+    return new.since > waiting.since
 
 
 def _merged(waiting: Trigger, new: Trigger) -> Trigger:
@@ -228,6 +302,11 @@ def _joined(waiting: Trigger, new: Trigger) -> Trigger:
     causes = (*waiting.causes, new.id)[-16:]
     merged = replace(waiting, force=waiting.force or new.force, since=new.since, newest=new.newest, causes=causes)
     return replace(merged, reason=new.reason or waiting.reason)
+
+
+def _held(state: State, trigger: Trigger, policy: Policy) -> bool:
+    """Whether a trigger waits for a person's yes."""
+    return trigger.automatic and (policy.mode == "suggest" or state.breaker_since is not None)
 
 
 def _without(state: State, trigger: Trigger) -> State:

@@ -5,10 +5,22 @@ from datetime import datetime
 from typing import Literal
 from uuid import NAMESPACE_URL, uuid5
 
-Kind = Literal["first_data", "new_data", "drift", "performance", "operator"]
+Kind = Literal["first_data", "new_data", "schedule", "drift", "performance", "operator"]
 Reason = Literal[
-    "in_flight", "cool_down", "coalesced", "waiting_for_rows", "mode", "policy", "no_dataset", "expired", "stale"
+    "in_flight",
+    "cool_down",
+    "coalesced",
+    "waiting_for_rows",
+    "mode",
+    "suggested",
+    "policy",
+    "budget",
+    "breaker_open",
+    "no_dataset",
+    "expired",
+    "stale",
 ]
+DAY_SECONDS = 86_400.0
 
 
 @dataclass(frozen=True)
@@ -23,6 +35,11 @@ class Policy:
     wait_seconds: float = 7 * 86_400.0
     new_rows: int | None = None
     settle_rows: int = 1_500
+    every_seconds: float | None = None
+    trainings_a_day: int | None = None
+    cpu_seconds_a_day: float | None = None
+    breaker_refusals: int = 0
+    """So many candidates refused in a row hand the decision to a person; 0: never."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +66,20 @@ class Trigger:
     """How often it has been served before."""
     settling: bool = False
     """A second answer to a change, with more rows; its refusal by the gate is the end of it."""
+    granted: bool = False
+    """A person said yes to what was suggested, or to one more attempt although the breaker is open."""
+    told: str | None = None
+    """The reason for waiting that was published last."""
+
+    @property
+    def names_rows(self) -> bool:
+        """Whether it says which rows to train on."""
+        return self.since is not None or self.newest is not None
+
+    @property
+    def automatic(self) -> bool:
+        """Whether nobody asked for it: mode, breaker and budget bind it. Without a first model there is no service."""
+        return self.kind not in ("operator", "first_data") and not self.granted
 
     @property
     def run(self) -> str:
@@ -69,6 +100,17 @@ class Run:
     attempts: int = 0
     model: str | None = None
     """Version of the model it made."""
+    refused: str | None = None
+    """Version of the model it made, when that was refused."""
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What a training has cost."""
+
+    at: datetime
+    """When it ended."""
+    cpu_seconds: float
 
 
 @dataclass(frozen=True)
@@ -83,6 +125,14 @@ class State:
     queued: Trigger | None = None
     uploaded_rows: int = 0
     """Rows from outside since the last training began."""
+    refusals: int = 0
+    """Candidates refused since one was accepted."""
+    breaker_since: datetime | None = None
+    """Since when only a person may start a training."""
+    spent: tuple[Spent, ...] = ()
+    """Trainings of the last day, oldest first."""
+    scheduled_at: datetime | None = None
+    """From when the next training by schedule counts, before any has ended."""
     rejected: tuple[str, ...] = ()
     """Models that were rejected before their training's end was known here."""
     handled: tuple[str, ...] = ()
