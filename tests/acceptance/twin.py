@@ -29,7 +29,7 @@ from tidemill_training.domain.evaluation import scores
 from tidemill_training.domain.preprocessing import frame, frequent_categories
 from tidemill_training.domain.state import Facts, Refusal, Run, Start, State, Trigger
 from tidemill_training.governing import policy_of as retrain_policy
-from tidemill_validation.domain import bootstrap, gate
+from tidemill_validation.domain import bootstrap, gate, looks
 from tidemill_validation.domain.answers import Answers
 
 Array = NDArray[Any]
@@ -47,6 +47,8 @@ class Model:
     winner: search.Winner
     since: int | None
     reference: Reference
+    seen: int
+    """Labelled rows that were there when it was trained."""
 
     def answer(self, x: pd.DataFrame) -> tuple[Array, Array]:
         """Class indexes [n] and probabilities [n, classes] of rows in the model's layout."""
@@ -71,7 +73,12 @@ class Twin:
         self.clock = datetime(2001, 1, 1, tzinfo=UTC)
         self.champion: Model | None = None
         self.made = 0
+        self.sequence = 0
         self.promoted: dict[str, Champion] = {}
+        self.former: Model | None = None
+        self.waiting: Model | None = None
+        self.withdrawn = 0
+        self.unproven = True
         self.outcome = Outcome("twin", np.full(len(stream), "", dtype=object))
         self.refused: list[str] = []
         self.verdicts: list[str] = []
@@ -92,7 +99,9 @@ class Twin:
             truths = [LabelledRow(answered.pop(i), self.classes[self.y[i]]) for i in known]
             self._hear(self.monitor.labelled(truths, float(end)), end)
             self._arrive(known)
-            self._govern(end)
+            starts = self._decided()
+            self._look(end, len(known))
+            self._begin(starts, end)
             before = end
         self.outcome.refusals = {r: self.refused.count(r) for r in sorted(set(self.refused))}
         self.outcome.verdicts = {v: self.verdicts.count(v) for v in sorted(set(self.verdicts))}
@@ -143,19 +152,51 @@ class Twin:
             champion = self.champion.version if self.champion else None
             self.governor, refusal = governor.admit(self.governor, trigger, policy, champion)
             self.refused += [refusal.reason] if refusal else []
-            self._govern(now)
+            self._begin(self._decided(), now)
 
-    def _govern(self, now: int) -> None:
-        """Decide, and live through what was decided."""
-        while True:
-            facts, policy = self._facts(), retrain_policy(self.spec)
-            self.governor, said = governor.settle(self.governor, policy, facts, self._tick())
-            self.refused += [d.reason for d in said if isinstance(d, Refusal)]
-            starts = [d for d in said if isinstance(d, Start)]
-            if not starts:
-                return
+    def _decided(self) -> list[Start]:
+        facts, policy = self._facts(), retrain_policy(self.spec)
+        self.governor, said = governor.settle(self.governor, policy, facts, self._tick())
+        self.refused += [d.reason for d in said if isinstance(d, Refusal)]
+        return [d for d in said if isinstance(d, Start)]
+
+    def _begin(self, starts: list[Start], now: int) -> None:
+        """Live through what was decided, and what that leads to."""
+        while starts:
             for start in starts:
                 self._retrain(start, now)
+            starts = self._decided()
+
+    def _look(self, now: int, new: int) -> None:
+        """Rows that arrived after a decision judge it again."""
+        champion, former = self.champion, self.former
+        if champion and former and self._proves_better(former, champion, new):
+            self.withdrawn += 1
+            self.governor = governor.withdrawn(self.governor)
+            self._promote(former)
+            self.former, self.waiting = None, None
+            self.refused.append("withdrawn")
+        elif champion and self.waiting and self._proves_better(self.waiting, champion, new):
+            better, self.waiting = self.waiting, None
+            self._succeed(better, now)
+
+    def _succeed(self, model: Model, now: int) -> None:
+        self.former = self.champion
+        self._promote(model)
+        self.waiting = None
+        settle_rows = retrain_policy(self.spec).settle_rows
+        self.governor = governor.promoted(self.governor, model.version, self._tick(), settle_rows)
+        self.outcome.promotions.append(now)
+
+    def _proves_better(self, rival: Model, champion: Model, new: int) -> bool:
+        policy = self.spec.promotion
+        first = max(rival.seen, champion.seen)
+        now = len(self.known) - first
+        if not policy.bake_rows or not looks.due(now - new, now, policy.bake_rows):
+            return False
+        since = max((s for s in (rival.since, champion.since) if s is not None), default=None)
+        rows = [row for row in self.known[first:] if since is None or row >= since][-policy.newest_rows :]
+        return self._gains(rival, champion, rows, looks.confidence(policy.confidence, policy.bake_rows))
 
     def _facts(self) -> Facts:
         queued = self.governor.queued
@@ -183,10 +224,10 @@ class Twin:
         if model is None:
             return
         if self._better(model):
-            self._promote(model)
-            self.outcome.promotions.append(now)
+            self._succeed(model, now)
         else:
             self.refused.append("gate")
+            self.waiting = model if self.unproven else self.waiting
             self.governor = governor.reject(self.governor, model.version)
 
     def _rows(self, split: int, since: int | None, newest: int | None) -> list[int]:
@@ -218,7 +259,7 @@ class Twin:
         winner = search.search(problem, search.Budget(policy.families, policy.trials, policy.seconds), lambda _: None)
         self.made += 1
         version = f"{self.made:012x}"
-        return Model(version, problem, winner, since, self._reference(version, train, problem, winner))
+        return Model(version, problem, winner, since, self._reference(version, train, problem, winner), len(self.known))
 
     def _reference(self, version: str, train: list[int], problem: judging.Problem, winner: search.Winner) -> Reference:
         answers = judging.answer(problem, winner.model, problem.x)
@@ -231,29 +272,37 @@ class Twin:
         return Reference(version, tuple(columns), prediction, held, len(winner.answers.y))
 
     def _better(self, model: Model) -> bool:
-        champion, policy = self.champion, self.spec.promotion
+        champion = self.champion
         assert champion is not None
         since = max((s for s in (model.since, champion.since) if s is not None), default=None)
-        rows = self._rows(TEST, since, None)[-policy.newest_rows :]
+        rows = self._rows(TEST, since, None)[-self.spec.promotion.newest_rows :]
+        return self._gains(model, champion, rows, self.spec.promotion.confidence)
+
+    def _gains(self, rival: Model, champion: Model, rows: list[int], confidence: float) -> bool:
+        """Whether the rival is significantly better; ``unproven`` says whether only evidence is missing."""
+        self.unproven = True
         if len(rows) < _GATE_ROWS:
             return False
-        x, y = self.x.iloc[rows], self.y[rows]
+        x, y, policy = self.x.iloc[rows], self.y[rows], self.spec.promotion
         d = bootstrap.compare(
             str(self.spec.primary),
             y,
             Answers(*champion.answer(x)),
-            Answers(*model.answer(x)),
+            Answers(*rival.answer(x)),
             len(self.classes) - 1,
             resamples=2_000,
-            confidence=policy.confidence,
+            confidence=confidence,
             seed=self.spec.search.seed,
         )
-        return gate.replaces(d, policy.margin, champion_misses_goals=False).passed
+        found = gate.replaces(d, policy.margin, champion_misses_goals=False)
+        self.unproven = found.code == "no_significant_gain"
+        return found.passed
 
     def _promote(self, model: Model | None) -> None:
         assert model is not None, "the first data set trains no model"
+        self.sequence += 1
         self.champion = model
-        self.promoted = {model.version: Champion(model.version, len(self.promoted) + self.made, model.reference)}
+        self.promoted = {model.version: Champion(model.version, self.sequence, model.reference)}
 
     def _tick(self) -> datetime:
         self.clock += timedelta(seconds=1)

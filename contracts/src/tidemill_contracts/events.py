@@ -77,7 +77,7 @@ class DatasetPrepared(Event[PreparedDataset]):
     """New rows became a dataset version."""
 
     publishers: ClassVar[tuple[str, ...]] = ("ingestion",)
-    consumers: ClassVar[tuple[str, ...]] = ("training",)
+    consumers: ClassVar[tuple[str, ...]] = ("training", "validation")
     type: Literal["dataset.prepared.v1"] = "dataset.prepared.v1"
 
 

@@ -117,6 +117,9 @@ class PromotionPolicy(Document):
     """A challenger may be worse than the champion by at most this much of the primary metric."""
     newest_rows: int = Field(default=2_000, ge=20)
     """Champion and challenger are compared on at most this many of the newest unseen rows."""
+    bake_rows: int = Field(default=1_000, ge=0)
+    """Labelled rows after a decision that judge it again: a new champion that proves worse than the one before gives
+    its place back, a refused candidate that proves better gets it; 0: decisions stand."""
     max_latency_ms: float = Field(default=50.0, gt=0)
     """Median time of a single row."""
     max_batch_latency_ms: float = Field(default=1_000.0, gt=0)

@@ -52,6 +52,8 @@ class ValidationReport(Document):
     metrics: dict[str, float]
     checks: tuple[Check, ...]
     comparison: Comparison | None = None
+    against: Version | None = None
+    """The champion when it was written; it proves nothing against a later one."""
     reasons: tuple[Reason, ...] = ()
     causes: tuple[EventId, ...]
     seed: int

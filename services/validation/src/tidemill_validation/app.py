@@ -18,6 +18,7 @@ def build(settings: ValidationSettings) -> Service:
     service.bus.consume(judge.on_model_packaged)
     service.bus.consume(judge.on_model_approved)
     service.bus.consume(judge.on_rollback_requested)
+    service.bus.consume(judge.baking.on_dataset_prepared)
     service.on_start(judge.child.warm)
     service.on_stop(judge.child.stop)
     return service

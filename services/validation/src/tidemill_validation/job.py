@@ -83,6 +83,10 @@ class Judged:
         """The same judgement with one more finding, which changes nothing."""
         return replace(self, checks=(*self.checks, check))
 
+    def refused(self, check: Checked) -> "Judged":
+        """The same judgement with a finding for which the model is not promoted."""
+        return replace(self, checks=(*self.checks, check), promote=False)
+
 
 def unanswered(code: str, message: str) -> Judged:
     """The judgement on a package that could not be judged."""

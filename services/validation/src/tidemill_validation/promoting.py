@@ -7,6 +7,7 @@ from typing import Any, Literal
 from tidemill_contracts.artifacts import ArtifactRef, promotion_key, promotions_prefix
 from tidemill_contracts.envelope import Event
 from tidemill_contracts.events import ModelPromoted
+from tidemill_contracts.names import Version
 from tidemill_contracts.promotion import PromotedModel, Promotion
 from tidemill_shared.append_log import AppendLog
 from tidemill_shared.errors import Poison, Retryable
@@ -30,6 +31,8 @@ class Choice:
     report: ArtifactRef
     reason: str
     kind: Literal["promotion", "rollback"] = "promotion"
+    withdrawn: Version | None = None
+    """The champion whose place it takes because that one proved worse."""
 
 
 class Registry:
@@ -68,6 +71,18 @@ class Registry:
         found = [await self._entry(pipeline, sequence) for sequence in await self._log(pipeline).sequences()]
         return [promotion for promotion in found if promotion]
 
+    async def withdrawn(self, pipeline: str) -> set[Version]:
+        """Champions that proved worse than the one before them, and are not promoted again."""
+        return {p.withdrawn for p in await self.history(pipeline) if p.withdrawn}
+
+    async def of_version(self, pipeline: str, version: Version) -> Promotion | None:
+        """The newest promotion of a version."""
+        for sequence in range(await self._log(pipeline).height(), 0, -1):
+            promotion = await self._entry(pipeline, sequence)
+            if promotion and promotion.version == version:
+                return promotion
+        return None
+
     async def caused_by(self, cause: Event[Any]) -> Promotion | None:
         """The promotion that this event has led to, when it was handled before."""
         newest = await self.champion(cause.pipeline)
@@ -104,6 +119,7 @@ class Registry:
                 attestation=choice.attestation,
                 report=choice.report,
                 previous=champion.version if champion else None,
+                withdrawn=choice.withdrawn,
                 reason=choice.reason[:500],
                 cause=cause.id,
                 promoted_at=datetime.now(UTC),
@@ -126,6 +142,7 @@ def announced(cause: Event[Any], promotion: Promotion) -> ModelPromoted:
         manifest=promotion.manifest,
         attestation=promotion.attestation,
         previous=promotion.previous,
+        withdrawn=promotion.withdrawn,
         reason=promotion.reason,
     )
     return ModelPromoted.caused_by(cause, data, subject=f"{pipeline}/{version}")
