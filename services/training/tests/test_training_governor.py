@@ -263,6 +263,17 @@ def test_a_day_has_a_budget_of_trainings_and_of_processor_time() -> None:
         assert reasons(settle(state, policy, FACTS, later(86_401))[1]) == ["start"]
 
 
+def test_a_score_below_its_best_waits_for_the_settling_training_that_is_due_anyway() -> None:
+    state, _ = arrive(State(), trigger("a"), facts=replace(FACTS, rows=150))
+    assert state.running
+    state = finish(state, state.running.id, later(10), model="m2", settle_rows=500)
+    fallen = trigger("b", "performance", about="performance", model="m2", since=later(50))
+    facts = replace(FACTS, champion="m2", rows=200)
+    state, said = arrive(state, fallen, facts=facts, now=later(100))
+    assert reasons(said)[:1] == ["coalesced"]
+    assert state.queued and state.queued.settling and state.queued.min_rows == 500 and state.queued.since == NOW
+
+
 def test_a_schedule_counts_from_the_last_training_or_the_first_look() -> None:
     policy = replace(POLICY, every_seconds=1000)
     assert scheduled(State(), policy, None, NOW) == (State(), None)
