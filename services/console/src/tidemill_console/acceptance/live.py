@@ -33,36 +33,20 @@ from tidemill_contracts.events import (
     ModelDeployed,
     ModelPromoted,
     ModelRejected,
-    PackagingFailed,
     PredictionCompleted,
     PredictionFailed,
     PredictionRequested,
     RetrainSuppressed,
-    TrainingFailed,
     TrainingGranted,
 )
 from tidemill_contracts.prediction import ObservedLabel, RequestedPrediction
-from tidemill_contracts.registry import InvalidEvent, parse
+from tidemill_contracts.registry import EVENTS, InvalidEvent, parse
 from tidemill_contracts.streams import stream_key
 from tidemill_shared.errors import TidemillError
 
 _SOURCE = "urn:tidemill:acceptance"
-_WATCHED: tuple[type[Event[Any]], ...] = (
-    DataArrived,
-    DatasetPrepared,
-    DatasetRejected,
-    DriftDetected,
-    DriftEvaluated,
-    TrainingGranted,
-    TrainingFailed,
-    PackagingFailed,
-    ModelRejected,
-    ModelPromoted,
-    ModelDeployed,
-    RetrainSuppressed,
-)
-_QUIET_SECONDS = 0.4
-"""Without an event of the control plane for so long, nothing more follows from a block."""
+_WATCHED = tuple(cls for cls in EVENTS.values() if cls.plane == "control")
+_QUIET_SECONDS = 0.15
 _PATIENCE_SECONDS = 120.0
 _TOLD_ROWS = 4_000
 
@@ -89,11 +73,10 @@ class Seen:
         return sum(e.data.rows or 0 for _, e in self.of(DataArrived) if e.data.origin == "feedback" and e.id in done)
 
     @property
-    def busy(self) -> bool:
-        """Whether a training has not led to a deployed, rejected or failed model yet."""
-        ended = len(self.of(TrainingFailed, PackagingFailed, ModelRejected))
-        deployed = {e.data.sequence for _, e in self.of(ModelDeployed)}
-        return len(self.of(TrainingGranted)) > ended + len(deployed)
+    def deploying(self) -> bool:
+        """Whether a promoted model has not answered yet."""
+        promoted = max((e.data.sequence for _, e in self.of(ModelPromoted)), default=0)
+        return promoted > max((e.data.sequence for _, e in self.of(ModelDeployed)), default=0)
 
 
 class Play:
@@ -107,6 +90,8 @@ class Play:
         self._spec = specification(stream, f"acceptance-{run}", seed, block)
         self._row = 0
         self._seen = Seen()
+        self._open: dict[str, set[str]] = {}
+        """Entries of the control plane that somebody may still be busy with, by stream."""
 
     async def outcome(self) -> Outcome:
         """Play it all. Raises TidemillError when the stack does not keep up with a block within two minutes."""
@@ -175,8 +160,32 @@ class Play:
             await self._client.bus.publish(*labels)
 
     async def _calm(self) -> None:
-        quiet = lambda: not self._seen.busy and time.monotonic() - self._seen.heard > _QUIET_SECONDS  # noqa: E731
-        await self._until(quiet, "the end of a training")
+        """Wait until nothing more follows: every event was handled by all who consume its kind."""
+        deadline = time.monotonic() + _PATIENCE_SECONDS
+        while True:
+            heard = self._seen.heard
+            if await self._handled() and not self._seen.deploying:
+                # What a handler publishes appears together with its acknowledgement, and is heard a moment later.
+                await asyncio.sleep(_QUIET_SECONDS)
+                if heard == self._seen.heard:
+                    return
+            if time.monotonic() > deadline:
+                raise TidemillError(f"{self._spec.name}: not at rest within {_PATIENCE_SECONDS:.0f} s; see the logs")
+            await asyncio.sleep(0.05)
+
+    async def _handled(self) -> bool:
+        redis = self._client.bus.redis
+        for stream, entries in list(self._open.items()):
+            groups: Any = await redis.xinfo_groups(stream) if entries else []
+            for entry in sorted(entries):
+                if not [g for g in groups if not await self._done(stream, g, entry)]:
+                    entries.discard(entry)
+        return not any(self._open.values())
+
+    async def _done(self, stream: str, group: Any, entry: str) -> bool:
+        if _order(group["last-delivered-id"].decode()) < _order(entry):
+            return False
+        return not await self._client.bus.redis.xpending_range(stream, group["name"], entry, entry, 1)
 
     async def _until(self, condition: Any, what: str) -> None:
         deadline = time.monotonic() + _PATIENCE_SECONDS
@@ -201,16 +210,17 @@ class Play:
                     position[key.decode()] = entry.decode()
                     # Many pipelines share a stream: most entries are not ours, and need no parsing.
                     body = fields.get(FIELD.encode(), b"")
-                    if name.encode() in body:
-                        self._take(body)
+                    if name.encode() in body and self._take(body):
+                        self._open.setdefault(key.decode(), set()).add(entry.decode())
 
-    def _take(self, body: bytes) -> None:
+    def _take(self, body: bytes) -> bool:
+        """Whether it is a new event of the control plane."""
         try:
             event = parse(body)
         except InvalidEvent:
-            return
+            return False
         if event.pipeline != self._spec.name or event.id in self._seen.ids:
-            return
+            return False
         if isinstance(event, PredictionCompleted):
             self._seen.answers[event.data.prediction_id] = str(event.data.prediction)
         elif isinstance(event, PredictionFailed):
@@ -219,6 +229,8 @@ class Play:
             self._seen.ids.add(event.id)
             self._seen.events.append((self._row, event))
             self._seen.heard = time.monotonic()
+            return True
+        return False
 
     def _summary(self, seconds: float) -> Outcome:
         seen, stream = self._seen, self._stream
@@ -234,6 +246,11 @@ class Play:
         refused = [e.data.reason for _, e in seen.of(RetrainSuppressed)] + ["gate" for _ in seen.of(ModelRejected)]
         outcome.refusals = {r: refused.count(r) for r in sorted(set(refused))}
         return outcome
+
+
+def _order(entry: str) -> tuple[int, int]:
+    time_, _, number = entry.partition("-")
+    return int(time_), int(number)
 
 
 def row_of(at: datetime) -> int:
