@@ -91,6 +91,28 @@ def delayed(seed: int) -> Stream:
     return stream(f"delayed-{seed}", whole.table, whole.labels, changes=whole.changes, first=FIRST, delays=waits)
 
 
+def poisoned(share: float) -> Callable[[int], Stream]:
+    """A batch of 1 000 rows in which ``share`` of the labels are flipped; what follows is as before."""
+
+    def made(seed: int) -> Stream:
+        table, labels = _taken(_sea(0, seed, FIRST + 3 * CONCEPT))
+        batch = np.zeros(len(labels), bool)
+        batch[FIRST + CONCEPT : FIRST + CONCEPT + 1_000] = True
+        flipped = np.where(batch & (np.random.default_rng(seed).uniform(size=len(labels)) < share), 1 - labels, labels)
+        return stream(f"poisoned-{share:.0%}-{seed}", table, flipped, first=FIRST)
+
+    return made
+
+
+def unlearnable(seed: int) -> Stream:
+    """From a moment on the label is a coin's."""
+    table, labels = _taken(_sea(0, seed, FIRST + 4 * CONCEPT))
+    coins = np.random.default_rng(seed).integers(0, 2, len(labels))
+    change = FIRST + CONCEPT
+    mixed = np.where(np.arange(len(labels)) < change, labels, coins)
+    return stream(f"unlearnable-{seed}", table, mixed, changes=(change,), first=FIRST)
+
+
 def baseball(seed: int) -> Stream:
     """Ten or more home runs, season after season in an order drawn by the seed; nobody knows the changes."""
     rng = np.random.default_rng(seed)
@@ -109,4 +131,8 @@ CASES: dict[str, Callable[[int], Stream]] = {
     "virtual": virtual,
     "delayed": delayed,
     "baseball": baseball,
+    "poisoned_5": poisoned(0.05),
+    "poisoned_20": poisoned(0.20),
+    "poisoned_50": poisoned(0.50),
+    "unlearnable": unlearnable,
 }

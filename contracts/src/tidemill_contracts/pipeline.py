@@ -117,6 +117,16 @@ class PromotionPolicy(Document):
     """A challenger may be worse than the champion by at most this much of the primary metric."""
     newest_rows: int = Field(default=2_000, ge=20)
     """Champion and challenger are compared on at most this many of the newest unseen rows."""
+    costs: dict[str, dict[str, float]] | None = None
+    """What an answer costs: ``costs[truth][answer]``, classes as text. Champion and challenger are then compared by
+    their mean cost instead of the primary metric; what is not stated is 0 for a right answer and 1 for a wrong one."""
+    slices: tuple[ColumnName, ...] = ()
+    """Features by whose values (numbers: by their quarters) the rows are cut; a challenger that is surely worse than
+    the champion on a part is refused."""
+    slice_rows: int = Field(default=50, ge=20)
+    """Parts with fewer rows say nothing."""
+    slice_margin: float = Field(default=0.1, ge=0)
+    """Worse by more than this share of the champion's mean loss over all rows."""
     bake_rows: int = Field(default=1_000, ge=0)
     """Labelled rows after a decision that judge it again: a new champion that proves worse than the one before gives
     its place back, a refused candidate that proves better gets it; 0: decisions stand."""
@@ -182,6 +192,11 @@ class PipelineSpec(Document):
         if wrong:
             raise ValueError(f"metrics {sorted(wrong)} do not fit a {self.task} task")
         named = [f.name for f in self.features or ()]
+        unknown = sorted(set(self.promotion.slices) - set(named)) if self.features else []
+        if unknown:
+            raise ValueError(f"promotion.slices: {unknown} are no features")
+        if self.promotion.costs and self.task != "classification":
+            raise ValueError("promotion.costs: a regression has no classes; its errors are its costs")
         if len(set(named)) != len(named):
             raise ValueError("features: a name appears twice")
         if self.target in named or self.target in self.exclude:

@@ -27,7 +27,7 @@ class Comparison(Document):
 
     champion: Version
     rows: int
-    metric: Metric
+    metric: Metric | Literal["cost"]
     champion_score: float
     challenger_score: float
     difference: float

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from tidemill_validation.domain import gate, slices
 from tidemill_validation.judging import judge
 
 Build = Callable[..., Any]
@@ -47,6 +48,39 @@ def test_a_worse_challenger_does_not(job: Build, models: Any) -> None:
     assert judged.passed
     assert not judged.promote
     assert failed(judged) == {"worse_than_champion"}
+
+
+def test_a_challenger_that_is_better_on_every_part_passes_by_parts_too(job: Build, models: Any) -> None:
+    rows = models.unseen(2_000)
+    judged = judge(job(models.good, champion=models.poor, rows=rows, slices=("z",)))
+    assert judged.promote
+    assert "none of 4 slices" in next(c.message for c in judged.checks if c.name == "slices")
+
+
+def test_a_gain_on_the_whole_does_not_pay_for_a_loss_on_a_part() -> None:
+    rng = np.random.default_rng(0)
+    kinds = np.array(["a"] * 900 + ["b"] * 100 + ["c"] * 30)
+    champion = (rng.uniform(size=1_030) < 0.3).astype(float)
+    challenger = np.where(kinds == "b", rng.uniform(size=1_030) < 0.8, rng.uniform(size=1_030) < 0.05).astype(float)
+    assert challenger.mean() < champion.mean()
+    found = slices.slices({"kind": kinds, "size": np.r_[np.arange(1_000.0), np.full(30, np.nan)]}, 50)
+    assert [s.name for s in found][:2] == ["kind = 'a'", "kind = 'b'"] and len(found) == 6
+    settings: dict[str, Any] = {"resamples": 1_000, "confidence": 0.95, "seed": 0}
+    worst = slices.worst(found[:2], champion, challenger, 0.1, **settings)
+    assert worst is not None and worst[0] == "kind = 'b'" and worst[1] < -0.3
+    assert not gate.slices(worst, 2).passed
+    assert slices.worst(found[:1], champion, challenger, 0.1, **settings) is None
+    assert slices.worst(found, champion, champion, 0.1, **settings) is None
+
+
+def test_costs_decide_where_they_are_stated(job: Build, models: Any) -> None:
+    """One that says yes too often is worse by accuracy and better where a missed yes costs ten times as much."""
+    exact, eager = models.logistic(4.0, 0.0), models.logistic(4.0, 0.0, bias=2.0)
+    rows = models.unseen(2_000)
+    assert failed(judge(job(eager, champion=exact, rows=rows, metric="accuracy"))) == {"worse_than_champion"}
+    stated = ((0.0, 1.0), (10.0, 0.0))
+    assert judge(job(eager, champion=exact, rows=rows, metric="accuracy", costs=stated)).promote
+    assert failed(judge(job(exact, champion=exact, rows=rows, costs=stated))) == {"no_significant_gain"}
 
 
 def test_the_same_model_again_does_not(job: Build, models: Any) -> None:

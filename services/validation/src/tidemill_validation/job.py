@@ -42,6 +42,11 @@ class Job:
     max_batch_latency_ms: float
     resamples: int
     seed: int
+    costs: tuple[tuple[float, ...], ...] | None = None
+    """Of truth and answer, by ``classes``; None compares by the metric."""
+    slices: tuple[str, ...] = ()
+    slice_rows: int = 50
+    slice_margin: float = 0.1
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from tidemill_contracts.dataset import DatasetManifest
 from tidemill_contracts.package import PackageManifest
@@ -77,6 +78,10 @@ class Jobs:
             max_batch_latency_ms=policy.max_batch_latency_ms,
             resamples=self._settings.resamples,
             seed=model.seed,
+            costs=_costs(policy.costs, dataset.classes),
+            slices=policy.slices,
+            slice_rows=policy.slice_rows,
+            slice_margin=policy.slice_margin,
         )
 
     async def _rows(self, dataset: DatasetManifest, since: datetime | None, fresh: Fresh | None) -> tuple[Path, ...]:
@@ -95,3 +100,12 @@ class Jobs:
         if champion and champion.why:
             judged = judged.with_check(Checked("champion", passed=True, message=champion.why))
         return judged
+
+
+def _costs(
+    stated: dict[str, dict[str, float]] | None, classes: tuple[Any, ...]
+) -> tuple[tuple[float, ...], ...] | None:
+    """The matrix over these classes: what is not stated costs nothing where the answer is right, and 1 elsewhere."""
+    if stated is None:
+        return None
+    return tuple(tuple(stated.get(str(t), {}).get(str(a), float(t != a)) for a in classes) for t in classes)

@@ -8,7 +8,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from tidemill_shared.model_bytes import check_model
-from tidemill_validation.domain import bootstrap, gate, rows, scores
+from tidemill_validation.domain import bootstrap, gate, rows, scores, slices
 from tidemill_validation.domain.answers import Answers, aligned
 from tidemill_validation.domain.invariants import invariants
 from tidemill_validation.domain.latency import latency
@@ -77,21 +77,49 @@ def _compare(job: Job, table: pa.Table, y: Array, new: Answers, findings: list[g
     except Exception as error:
         findings.append(gate.Finding(gate.BETTER, True, f"the champion cannot answer these rows: {error}"[:900]))
         return None
-    d = bootstrap.compare(
-        job.metric,
-        y,
-        old,
-        new,
-        _positive(job),
+    d = _difference(job, y, old, new)
+    missed = any(not f.passed for f in gate.goals(_scores(job, y, old), job.goals))
+    findings.append(gate.replaces(d, job.margin, champion_misses_goals=missed))
+    if job.slices:
+        findings.append(_slices(job, table, y, old, new))
+    if not math.isfinite(d.difference) or not math.isfinite(d.low):
+        return None  # undefined on these rows, as the finding says
+    return Compared(len(table), d.champion, d.challenger, d.difference, d.low, d.high)
+
+
+def _difference(job: Job, y: Array, old: Answers, new: Answers) -> bootstrap.Difference:
+    if job.costs is None:
+        return bootstrap.compare(
+            job.metric,
+            y,
+            old,
+            new,
+            _positive(job),
+            resamples=job.resamples,
+            confidence=job.confidence,
+            seed=job.seed,
+        )
+    losses = [slices.row_losses(y, answers, np.array(job.costs)) for answers in (old, new)]
+    return bootstrap.of_losses(*losses, resamples=job.resamples, confidence=job.confidence, seed=job.seed)
+
+
+def _slices(job: Job, table: pa.Table, y: Array, old: Answers, new: Answers) -> gate.Finding:
+    numeric = tuple(c for c in job.slices if c in job.challenger.numeric)
+    categorical = tuple(c for c in job.slices if c in job.challenger.categorical)
+    numbers, strings = rows.layout(table, numeric, categorical)
+    columns = dict(zip(numeric, numbers.T, strict=True)) | dict(zip(categorical, strings.T.astype(str), strict=True))
+    found = slices.slices(columns, job.slice_rows)
+    costs = np.array(job.costs) if job.costs else None
+    worst = slices.worst(
+        found,
+        slices.row_losses(y, old, costs),
+        slices.row_losses(y, new, costs),
+        job.slice_margin,
         resamples=job.resamples,
         confidence=job.confidence,
         seed=job.seed,
     )
-    missed = any(not f.passed for f in gate.goals(_scores(job, y, old), job.goals))
-    findings.append(gate.replaces(d, job.margin, champion_misses_goals=missed))
-    if not math.isfinite(d.difference) or not math.isfinite(d.low):
-        return None  # undefined on these rows, as the finding says
-    return Compared(len(table), d.champion, d.challenger, d.difference, d.low, d.high)
+    return gate.slices(worst, len(found))
 
 
 def _judged(

@@ -83,7 +83,7 @@ def comparison(compared: Compared | None, champion: Version | None, spec: Pipeli
     return Comparison(
         champion=champion,
         rows=compared.rows,
-        metric=spec.primary,
+        metric="cost" if job.costs else spec.primary,
         champion_score=compared.champion,
         challenger_score=compared.challenger,
         difference=compared.difference,

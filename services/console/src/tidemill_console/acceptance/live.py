@@ -47,7 +47,7 @@ from tidemill_shared.errors import TidemillError
 _SOURCE = "urn:tidemill:acceptance"
 _WATCHED = tuple(cls for cls in EVENTS.values() if cls.plane == "control")
 _QUIET_SECONDS = 0.15
-_PATIENCE_SECONDS = 120.0
+_PATIENCE_SECONDS = 600.0
 _TOLD_ROWS = 4_000
 
 
@@ -94,7 +94,7 @@ class Play:
         """Entries of the control plane that somebody may still be busy with, by stream."""
 
     async def outcome(self) -> Outcome:
-        """Play it all. Raises TidemillError when the stack does not keep up with a block within two minutes."""
+        """Play it all. Raises TidemillError when the stack does not keep up with a block within ten minutes."""
         begun = time.monotonic()
         listening = asyncio.create_task(self._listen())
         try:

@@ -63,3 +63,12 @@ def replaces(difference: Difference, margin: float, *, champion_misses_goals: bo
     if d.high < -margin:
         return finding(False, "worse than the champion", "worse_than_champion")
     return finding(False, "no significant gain over the champion", "no_significant_gain")
+
+
+def slices(worst: tuple[str, float] | None, count: int) -> Finding:
+    """No part of the rows pays for the gain of the others."""
+    if worst is None:
+        return Finding("slices", True, f"worse on none of {count} slices", None, None, "worse_on_a_slice")
+    name, difference = worst
+    message = f"worse than the champion where {name}: mean loss {-difference:+.4f}"
+    return Finding("slices", False, message, difference, 0.0, "worse_on_a_slice")
