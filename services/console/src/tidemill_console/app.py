@@ -25,6 +25,7 @@ from tidemill_console.commands import (
     watch,
 )
 from tidemill_console.demo.command import demo
+from tidemill_console.drill.command import drill
 
 app = typer.Typer(
     name="tidemill",
@@ -71,4 +72,5 @@ app.command()(models.rollback)
 app.command()(recovery.backup)
 app.command()(recovery.restore)
 app.command()(acceptance)
+app.command()(drill)
 app.add_typer(dead_letters.app, name="dead-letters")

@@ -39,6 +39,7 @@ from tidemill_contracts.events import (
     RetrainSuppressed,
     TrainingGranted,
 )
+from tidemill_contracts.pipeline import PipelineSpec
 from tidemill_contracts.prediction import ObservedLabel, RequestedPrediction
 from tidemill_contracts.registry import EVENTS, InvalidEvent, parse
 from tidemill_contracts.streams import stream_key
@@ -82,12 +83,14 @@ class Seen:
 class Play:
     """One stream through one pipeline of its own."""
 
-    def __init__(self, client: Client, stream: Stream, *, run: str, seed: int, block: int) -> None:
+    def __init__(
+        self, client: Client, stream: Stream, *, run: str, seed: int, block: int, spec: PipelineSpec | None = None
+    ) -> None:
         self._client = client
         self._stream = stream
         self._run = run
         self._block = block
-        self._spec = specification(stream, f"acceptance-{run}", seed, block)
+        self._spec = spec or specification(stream, f"acceptance-{run}", seed, block)
         self._row = 0
         self._seen = Seen()
         self._open: dict[str, set[str]] = {}

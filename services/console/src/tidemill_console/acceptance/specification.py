@@ -1,6 +1,6 @@
 """The pipeline a stream is played through."""
 
-from tidemill_console.acceptance.stream import Stream
+from tidemill_console.acceptance.stream import Stream, label_of
 from tidemill_contracts.pipeline import (
     DriftPolicy,
     Feature,
@@ -34,3 +34,22 @@ def specification(stream: Stream, name: str, seed: int, block: int) -> PipelineS
         retrain=RetrainPolicy(cool_down_seconds=0),
         drift=DriftPolicy(feedback_rows=block, feedback_seconds=0.2),
     )
+
+
+def rehearsal(stream: Stream, spec: PipelineSpec, block: int) -> PipelineSpec:
+    """A pipeline's own settings on a stream of its rows: as above, but a person is not waited for either."""
+    numeric = [Feature(name=c, kind="numeric") for c in stream.numeric]
+    changes = {
+        "name": f"drill-{spec.name}"[:63].rstrip("-"),
+        "revision": 1,
+        "target": TARGET,
+        "positive": None if spec.positive is None else label_of(spec.positive),
+        "features": (*numeric, *(Feature(name=c, kind="categorical") for c in stream.categorical)),
+        "keys": (KEY,),
+        "exclude": (KEY,),
+        "time": TIME,
+        "retrain": spec.retrain.model_copy(update={"mode": "auto", "cool_down_seconds": 0, "every_seconds": None}),
+        "promotion": spec.promotion.model_copy(update={"approval": "automatic"}),
+        "drift": spec.drift.model_copy(update={"feedback": True, "feedback_rows": block, "feedback_seconds": 0.2}),
+    }
+    return PipelineSpec.model_validate(spec.model_copy(update=changes).model_dump())

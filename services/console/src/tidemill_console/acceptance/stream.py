@@ -82,7 +82,7 @@ def stream(
         raise ValueError(f"{len(table)} rows: more than the {first} of the first data set are needed")
     plain = table.reset_index(drop=True)
     columns = {str(c): _column(plain[c]) for c in plain.columns}
-    text = np.array([_label(v) for v in labels], dtype=object)
+    text = np.array([label_of(v) for v in labels], dtype=object)
     if len(set(text[:first].tolist())) < 2:
         raise ValueError(f"the first {first} rows hold one class only: give more of them (--first)")
     waits = np.zeros(len(text), np.int64) if delays is None else np.asarray(delays, np.int64)
@@ -120,7 +120,8 @@ def _column(column: pd.Series) -> Any:
     return np.array([None if pd.isna(v) else str(v) for v in column], dtype=object)
 
 
-def _label(value: Any) -> str:
+def label_of(value: Any) -> str:
+    """A class as text; whole floats are written as integers."""
     if isinstance(value, float | np.floating) and float(value).is_integer():
         return str(int(value))
     return str(value)

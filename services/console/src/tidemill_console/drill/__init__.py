@@ -1,0 +1,1 @@
+"""``tidemill drill``: would the loop recover this pipeline from a change, today, with its own settings?"""
