@@ -34,7 +34,7 @@ def slices(columns: dict[str, Array], least: int) -> list[Slice]:
 
 
 def _values(values: Array) -> list[tuple[str, Array]]:
-    return [(f"= {v!r}", values == v) for v in np.unique(values)]
+    return [(f"= {str(v)!r}", values == v) for v in np.unique(values)]
 
 
 def _ranges(values: Array) -> list[tuple[str, Array]]:
