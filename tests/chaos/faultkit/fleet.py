@@ -160,7 +160,7 @@ class Fleet:
         assert running.returncode == 0, out.decode()
         return out.decode()
 
-    async def ready(self, seconds: float = 60.0, only: str | None = None) -> None:
+    async def ready(self, seconds: float = 300.0, only: str | None = None) -> None:
         """Until every service, or the one named, says so."""
         deadline = time.monotonic() + seconds
         for instance in [only] if only else self.services:

@@ -53,7 +53,7 @@ SMALL = SPEC.model_copy(
 )
 
 
-async def first_model(client: Any, folder: Path, patience: float = 60.0) -> None:
+async def first_model(client: Any, folder: Path, patience: float = 300.0) -> None:
     """Declare the pipeline, publish its rows, and wait until its model answers."""
     await declare_pipeline(client, SPEC)
     file = folder / "rows.csv"

@@ -64,7 +64,8 @@ class Process:
         if self._running is None or self._running.returncode is not None:
             return False
         with contextlib.suppress(ProcessLookupError):
-            self._running.send_signal(number)
+            # Not by asyncio's process: that one looks first whether it has ended, and takes the answer from who waits.
+            os.kill(self._running.pid, number)
             return True
         return False
 
