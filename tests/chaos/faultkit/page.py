@@ -8,8 +8,8 @@ from faultkit.checker import Row
 
 _BEGIN, _END = "<!-- figures: begin -->", "<!-- figures: end -->"
 _HEAD = (
-    "| scenario | seed | sent | accepted | lost | raw duplicates | after de-duplication | conflicting | dead letters "
-    "| faults | recovery s (median / max) | seconds | verdict |"
+    "| scenario | seed | sent and accepted | answered | lost | raw duplicates | after de-duplication "
+    "| conflicting | dead letters | faults | recovery s (median / max) | seconds | verdict |"
 )
 
 
