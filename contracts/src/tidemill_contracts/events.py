@@ -68,7 +68,7 @@ class PipelineDeclared(Event[DeclaredPipeline]):
 class DataArrived(Event[ArrivedData]):
     """A file of new rows waits in the object store."""
 
-    publishers: ClassVar[tuple[str, ...]] = ("producer", "monitoring")
+    publishers: ClassVar[tuple[str, ...]] = ("producer", "monitoring", "ingestion")
     consumers: ClassVar[tuple[str, ...]] = ("ingestion",)
     type: Literal["data.arrived.v1"] = "data.arrived.v1"
 

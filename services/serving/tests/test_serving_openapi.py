@@ -23,6 +23,7 @@ ROOT = Path(__file__).resolve().parents[3]
 def document() -> dict[str, Any]:
     """Of all services, with what serving says of itself in place of what all say."""
     found: dict[str, Any] = yaml.safe_load((ROOT / "contracts" / "openapi.yaml").read_text())
+    found["paths"] = {path: part for path, part in found["paths"].items() if not path.startswith("/v1/")}  # ingestion's
     own = ROOT / "services" / "serving" / "openapi.json"
     if own.exists():
         said = json.loads(own.read_text())

@@ -9,8 +9,8 @@ from tidemill_shared.errors import Poison
 from tidemill_shared.store import Store
 
 
-async def accept(store: Store, event: DataArrived) -> None:
-    """Write the event's inbox entry, unless it is there.
+async def accept(store: Store, event: DataArrived) -> DataArrived:
+    """Write the event's inbox entry, unless it is there; returns the event that lies there.
 
     The id is the idempotency key: the same rows under the same id change nothing, and Poison (``id_reused``) is raised
     for other rows, or another pipeline, under an id that is taken. Raises StoreUnavailable.
@@ -19,7 +19,7 @@ async def accept(store: Store, event: DataArrived) -> None:
     if body is None:
         await store.put(arrival_key(datetime.now(UTC).date(), event.id), b"{}")
         await store.put(inbox_key(event.id), event.to_json())
-        return
+        return event
     first = parse_as(DataArrived, body)
     if (first.pipeline, first.data.sha256, first.data.origin) != (event.pipeline, event.data.sha256, event.data.origin):
         raise Poison(
@@ -27,3 +27,4 @@ async def accept(store: Store, event: DataArrived) -> None:
             f"event id {event.id} was accepted with other rows, for {first.pipeline} at {first.time.isoformat()}: "
             "give new rows a new id",
         )
+    return first

@@ -1,6 +1,7 @@
 """Ingestion's table of contents."""
 
 from tidemill_ingestion.handlers import Ingestion
+from tidemill_ingestion.receiving import Receiving
 from tidemill_ingestion.settings import IngestionSettings
 from tidemill_ingestion.sweeper import Sweeper
 from tidemill_shared.service import Service
@@ -12,6 +13,7 @@ def build(settings: IngestionSettings) -> Service:
     ingestion = Ingestion(service, settings.ingestion)
     sweeper = Sweeper(service, settings.ingestion)
     service.bus.consume(ingestion.on_data_arrived)
+    service.mount(Receiving(service, settings.ingestion).routes(), "publish")
     service.task(sweeper.sweep_for_ever)
     service.on_start(ingestion.child.warm)
     service.on_stop(ingestion.stop)

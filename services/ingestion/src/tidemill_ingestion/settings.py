@@ -24,6 +24,8 @@ class IngestionGroup(Group):
     """Memory one preparation may take; None is three quarters of the machine's or container's."""
     profile_rows: int = Field(default=100_000, ge=100)
     """Newest rows the profile is computed on, at most."""
+    max_uploads: int = Field(default=16, ge=1, le=1000)
+    """Uploads over HTTP at once; more are asked to come back."""
     sweep_seconds: float = Field(default=60.0, gt=0, le=86_400)
     """How often accepted events without an outcome are looked for."""
     grace_seconds: float = Field(default=60.0, ge=0, le=86_400)

@@ -82,7 +82,7 @@ async def publish_file(
     event = DataArrived.root(
         data, subject=pipeline, source="urn:tidemill:console", id=event_id, time=time or datetime.now(UTC)
     )
-    await accept(client.store, event)
+    event = await accept(client.store, event)
     try:
         await client.bus.offer(event)
     except Overloaded as error:
