@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from uuid import uuid4
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 from pydantic import SecretStr
@@ -346,7 +346,12 @@ def real_machine(servers: Servers) -> type[Machine]:
 
 def limits(examples: int) -> settings:
     return settings(
-        max_examples=examples, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+        max_examples=examples,
+        stateful_step_count=40,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+        # To make a failure shorter takes minutes on a real Redis.
+        phases=tuple(Phase) if EXAMPLES > 50 else (Phase.explicit, Phase.reuse, Phase.generate),
     )
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -26,6 +27,7 @@ from tidemill_shared.room import Room, backlog, memory_share
 from tidemill_shared.service import Service
 from tidemill_shared.settings import DeliverySettings, Settings
 from tidemill_shared.testing.platform import Platform
+from tidemill_shared.tidying import tidy
 
 QUICK: dict[str, Any] = {"lease_seconds": 0.4, "block_seconds": 0.1, "max_deliveries": 1}
 
@@ -49,7 +51,7 @@ async def test_publishers_are_told_to_come_back_before_redis_is_full(platform: P
     service = Service("door", platform.settings(Settings))
     event = requested()
     assert await memory_share(platform.redis) == 0.0
-    async with limited(platform, share=0.9):
+    async with limited(platform, share=0.92):
         assert 0.8 < await memory_share(platform.redis) < 1
         with pytest.raises(Overloaded, match="full") as refused:
             await service.bus.offer(event)
@@ -100,6 +102,34 @@ async def test_a_streams_backlog_is_what_its_slowest_group_has_not_read(platform
     await Room(platform.redis, DeliverySettings(max_backlog=400)).check(stream)
     await platform.redis.xreadgroup("slow", "1", {stream: ">"}, count=200)
     assert (await backlog(platform.redis, stream))[0] == 0
+
+
+async def test_under_pressure_what_was_answered_goes_earlier_and_what_was_not_stays(platform: Platform) -> None:
+    stream = stream_key(platform.namespace, "prediction.requested.v1", "p")
+    settings = DeliverySettings(prediction_retention_seconds=86_400.0, pressed_retention_seconds=600.0)
+    await platform.redis.config_set("stream-node-max-entries", 1)  # whole nodes are removed
+    try:
+        await platform.redis.xgroup_create(stream, "g", "0", mkstream=True)
+        hour_ago = int((time.time() - 3600) * 1000)
+        for number in range(6):
+            await platform.redis.xadd(stream, {FIELD: b"{}"}, id=f"{hour_ago}-{number}")
+        await platform.redis.xreadgroup("g", "1", {stream: ">"}, count=4)
+        await platform.redis.xack(stream, "g", f"{hour_ago}-0", f"{hour_ago}-1", f"{hour_ago}-3")
+        await platform.redis.xadd(stream, {FIELD: b"{}"})
+
+        async def length() -> int:
+            await tidy(platform.redis, "g", settings, control=[], lanes=[stream], read=[stream])
+            return int(await platform.redis.xlen(stream))
+
+        assert await length() == 7
+        async with limited(platform, share=0.8):
+            assert await length() == 5  # from the lowest that is pending on
+        await platform.redis.xack(stream, "g", f"{hour_ago}-2")
+        assert await length() == 5
+        async with limited(platform, share=0.8):
+            assert await length() == 4  # the last that was delivered; the unread ones; the fresh one
+    finally:
+        await platform.redis.config_set("stream-node-max-entries", 100)
 
 
 async def test_a_full_redis_delays_and_neither_buries_nor_doubles(platform: Platform) -> None:

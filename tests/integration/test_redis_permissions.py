@@ -10,12 +10,19 @@ import pytest
 from redis.asyncio import Redis
 from redis.exceptions import AuthenticationError, NoPermissionError, ResponseError
 
+from tidemill_console.recovery.past import Past
 from tidemill_contracts.registry import EVENTS
 from tidemill_contracts.streams import stream_key
 from tidemill_shared import embedded, permissions
-from tidemill_shared.archive import archivist
+from tidemill_shared.archive import Archived, archivist
 from tidemill_shared.credentials import Credentials, create
+from tidemill_shared.delivery import Completion, Delivery, Mailbox
+from tidemill_shared.halts import Halts, halted, resume
+from tidemill_shared.janitor import sweep
+from tidemill_shared.room import Room
+from tidemill_shared.settings import DeliverySettings
 from tidemill_shared.testing.servers import process
+from tidemill_shared.trimming import trim
 
 NAMESPACE = "acl-test"
 EACH = pytest.mark.parametrize("service", permissions.SERVICES)
@@ -88,6 +95,32 @@ def test_every_control_stream_is_archived_by_one_service_that_may_read_it() -> N
 
 
 @EACH
+async def test_what_the_kit_does_by_itself_is_allowed(guarded: Guarded, service: str) -> None:
+    """Trimming, the janitor, halts, looking for room, take-over and burial run in every service."""
+    async with guarded.connect(service) as redis:
+        box = Mailbox(redis, NAMESPACE, service, "1", lease_seconds=0.5)
+        await box.load_scripts()
+        for type_ in (t for t, cls in EVENTS.items() if service in cls.consumers):
+            stream = stream_of(type_)
+            await box.open([stream])
+            entry = await redis.xadd(stream, {"__data__": b"{}"})
+            await redis.xreadgroup(service, "1", {stream: ">"}, count=100)
+            assert await box.reclaim(stream, count=1) == []
+            delivery = Delivery(stream, type_, entry.decode(), b"{}")
+            assert await box.complete(Completion(dead=[(delivery, "poison", "no")])) == []
+            assert await sweep(redis, [stream], service, 3600.0) == 0
+            assert await trim(redis, [stream], 3600.0) == 0
+            await Room(redis, DeliverySettings()).check(stream)
+        halts = Halts(redis, NAMESPACE, service, DeliverySettings(dead_letter_limit=1))
+        halts.note("a-stream", 0, 1)
+        await halts.look()
+        assert halts.streams == {"a-stream"}
+    async with guarded.connect("operator") as redis:
+        assert [row["stream"] for row in await halted(redis, NAMESPACE, [service])] == ["a-stream"]
+        assert await resume(redis, NAMESPACE, service, "a-stream")
+
+
+@EACH
 async def test_a_script_runs_with_its_callers_rights(guarded: Guarded, service: str) -> None:
     foreign = next(stream_of(t) for t in EVENTS if not concerns(service, t))
     async with guarded.connect(service) as redis:
@@ -152,6 +185,15 @@ async def test_an_operator_works_within_the_namespace(guarded: Guarded) -> None:
         for call in (redis.set("elsewhere", "1"), redis.flushall(), redis.config_get("*"), redis.eval("return 1", 0)):
             with pytest.raises(NoPermissionError):
                 await call
+
+
+async def test_an_operator_brings_the_past_back(guarded: Guarded) -> None:
+    type_ = "training.requested.v1"
+    async with guarded.connect("operator") as redis:
+        await redis.unlink(stream_of(type_))
+        assert await Past({type_: [Archived("1-1", b"{}")]}).bring_back(redis, NAMESPACE) == {type_: 1}
+    async with guarded.connect("training") as redis:
+        assert not await redis.xreadgroup("training", "1", {stream_of(type_): ">"})
 
 
 async def test_nobody_else_gets_in(guarded: Guarded) -> None:

@@ -131,6 +131,8 @@ def test_redis_lost_in_the_middle_of_the_work_loses_nothing_accepted(stack: Path
     outcome = stack / "store" / "tidemill" / "outcomes" / f"{accepted}.json"
     eventually(outcome.exists, "the accepted rows have no outcome")
     assert json.loads(outcome.read_text())["prepared"]["new_rows"] == 200
+    for log in (stack / "logs").glob("*.log"):
+        assert "permission" not in log.read_text(errors="replace").lower(), log.name
     begun = eventually(lambda: champion(stack, "begun"), "the dataset that was prepared led to no champion")
     a_backup_in_an_empty_place(stack, {"served": champion(stack, "served"), "begun": begun})
 

@@ -7,7 +7,7 @@ import inspect
 import logging
 import time
 import types
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -29,21 +29,20 @@ from tidemill_contracts.streams import state_key, stream_key
 from tidemill_shared import history, lock, telemetry
 from tidemill_shared.delivery import Completion, Delivery, Mailbox, Output, delivery_of
 from tidemill_shared.errors import LeaseLost, Poison, Retryable, StaleState
+from tidemill_shared.following import Callback, end_of, follow
 from tidemill_shared.halts import Halts
-from tidemill_shared.janitor import sweep
 from tidemill_shared.lane import OnBatch, OnStale
 from tidemill_shared.lanes import Lanes
 from tidemill_shared.log import logger
-from tidemill_shared.room import Room, memory_share, when_there_is_room
+from tidemill_shared.room import Room, when_there_is_room
 from tidemill_shared.settings import DeliverySettings, RedisSettings
 from tidemill_shared.tasks import end
-from tidemill_shared.trimming import trim
+from tidemill_shared.tidying import tidy
 from tidemill_shared.wire import CloudEventsFormat
 
 log = logger(__name__)
 EventT = TypeVar("EventT", bound=Event[Any])
 Handler = Callable[[Any], Awaitable[Event[Any] | Sequence[Event[Any]] | None]]
-Callback = Callable[[EventT], Awaitable[None]]
 
 
 _ATTEMPT_PAUSES = (0.2, 1.0)
@@ -196,17 +195,21 @@ class Bus:
         await self.mailbox.load_scripts()
         await self.mailbox.open(self._stream(sub.event) for sub in self.subscriptions)
         await self.halts.look()
-        self._tails = [(event, cb, await self._end_of(self._stream(event))) for event, cb, _ in self._tails]
+        self._tails = [(event, cb, await end_of(self.redis, self._stream(event))) for event, cb, _ in self._tails]
 
     async def start(self) -> None:
         """Begin consuming."""
         await self.broker.start()
         self._tasks = [asyncio.create_task(self._reclaim(sub), name="reclaim") for sub in self.subscriptions]
-        self._tasks.append(asyncio.create_task(self._trim(), name="trim"))
+        self._tasks.append(asyncio.create_task(self._tidy(), name="tidy"))
         self._tasks.append(asyncio.create_task(self._watch_halts(), name="halts"))
-        self._tasks += [asyncio.create_task(self._follow(*tail), name="tail") for tail in self._tails]
+        self._tasks += [asyncio.create_task(tail, name="tail") for tail in self._following()]
         if self.lane:
             self._tasks += self.lane.start()
+
+    def _following(self) -> list[Coroutine[Any, Any, None]]:
+        seconds = self.delivery.block_seconds
+        return [follow(self.redis, self._stream(event), event, cb, last, seconds) for event, cb, last in self._tails]
 
     async def stop(self) -> None:
         """Stop taking events, let running handlers finish, close the connections."""
@@ -364,58 +367,15 @@ class Bus:
                 else:
                     await self._process(sub, delivery)
 
-    async def _trim(self) -> None:
-        """Keep the streams short that this service reads or writes; replicas may do it at once without harm."""
+    async def _tidy(self) -> None:
         control = {
             self._stream(e) for sub in self.subscriptions for e in (sub.event, *sub.outputs) if e.plane == "control"
         }
         while True:
             await asyncio.sleep(self.delivery.trim_seconds)
             lanes = self.lane.streams() if self.lane else []
-            read = [self._stream(sub.event) for sub in self.subscriptions]
+            read = [*(self._stream(sub.event) for sub in self.subscriptions), *lanes]
             try:
-                await trim(self.redis, sorted(control), self.delivery.retention_seconds)
-                await trim(self.redis, lanes, await self._lane_retention())
-                await sweep(self.redis, [*read, *lanes], self.group, self.delivery.forget_seconds)
+                await tidy(self.redis, self.group, self.delivery, control=sorted(control), lanes=lanes, read=read)
             except RedisError as error:
                 log.warning("cannot tidy the streams", why=str(error))
-
-    async def _lane_retention(self) -> float:
-        usual, pressed = self.delivery.prediction_retention_seconds, self.delivery.pressed_retention_seconds
-        if usual > pressed and await memory_share(self.redis) >= self.delivery.pressed_memory_share:
-            return pressed
-        return usual
-
-    # -- following -------------------------------------------------------------------------------------------------
-
-    async def _end_of(self, stream: str) -> str:
-        newest: Any = await self.redis.xrevrange(stream, count=1)
-        return str(newest[0][0].decode()) if newest else "0"
-
-    async def _follow(self, event: type[Event[Any]], callback: Callback[Any], last: str) -> None:
-        stream = self._stream(event)
-        while True:
-            try:
-                reply: Any = await self.redis.xread({stream: last}, block=int(self.delivery.block_seconds * 1000))
-            except RedisError as error:
-                log.warning("cannot follow a stream", stream=stream, why=str(error))
-                await asyncio.sleep(self.delivery.block_seconds)
-                continue
-            for _, entries in reply.items() if isinstance(reply, dict) else reply or ():
-                for entry, fields in entries:
-                    last = entry.decode()
-                    await self._show(event, callback, last, fields)
-
-    async def _show(self, event: type[EventT], callback: Callback[Any], entry: str, fields: dict[bytes, bytes]) -> None:
-        """An event to a follower, again when it could not take it just then."""
-        for pause in (*_ATTEMPT_PAUSES, None):
-            try:
-                await callback(parse_as(event, fields.get(FIELD.encode(), b"")))
-            except InvalidEvent as error:
-                log.warning("skipped while following", type=event.type_name(), entry=entry, why=str(error))
-            except (Retryable, RedisError) as error:
-                if pause is not None:
-                    await asyncio.sleep(pause)
-                    continue
-                log.warning("could not follow an event", type=event.type_name(), entry=entry, why=str(error))
-            return

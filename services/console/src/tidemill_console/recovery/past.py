@@ -18,19 +18,16 @@ _AT_ONCE = 500
 
 
 class Past:
-    """The archive, read once."""
+    """The archive, read once: entries by type."""
 
-    def __init__(self) -> None:
-        self._types: dict[str, list[Archived]] = {}
+    def __init__(self, types: dict[str, list[Archived]]) -> None:
+        self._types = types
 
     @classmethod
     async def read(cls, store: Store, days: int) -> "Past":
         """What was archived in the last ``days``. Raises StoreUnavailable."""
-        past = cls()
         since: date = datetime.now(UTC).date() - timedelta(days=days)
-        async for type_, entries in archived(store, since):
-            past._types[type_] = entries
-        return past
+        return cls(dict([part async for part in archived(store, since)]))
 
     async def bring_back(self, redis: Redis, namespace: str) -> dict[str, int]:
         """Entries put back, by type; none of a stream that lives. Raises redis errors."""
