@@ -28,8 +28,9 @@ def up() -> None:
         stack.up(say)
     except TidemillError as error:
         fail(str(error))
-    port = stack.ports().services["serving"]
-    say(f"up. State: {stack.directory}. Open Inference Protocol: http://127.0.0.1:{port}/v2. Stop with: tidemill down")
+    ports = stack.ports().services
+    say(f"up. State: {stack.directory}. Open Inference Protocol: http://127.0.0.1:{ports['serving']}/v2")
+    say(f"New rows: POST http://127.0.0.1:{ports['ingestion']}/v1/pipelines/NAME/data. Stop with: tidemill down")
 
 
 def down() -> None:
