@@ -37,8 +37,8 @@ class BatchPlan(Document):
     batch: EventId
     model_version: Version
     dataset_version: Version
-    package: ArtifactRef
-    """The package manifest."""
+    promotion: int
+    """The model's number in the registry, where its package and the proof of it are named under a seal."""
     part_rows: int
 
 

@@ -11,12 +11,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tidemill_contracts.artifacts import ArtifactRef, batch_input_key
-from tidemill_contracts.batch import BatchManifest, RequestedBatch
+from tidemill_contracts.artifacts import ArtifactRef, batch_input_key, batch_key
+from tidemill_contracts.batch import BatchManifest, BatchPlan, RequestedBatch
 from tidemill_contracts.events import BatchCompleted, BatchFailed, BatchProgressed, BatchRequested
 from tidemill_contracts.pipeline import PipelineSpec
 from tidemill_serving.app import build
 from tidemill_serving.settings import ServingGroup, ServingSettings
+from tidemill_shared.signing import Signer, generate_keys
 from tidemill_shared.store import reference
 from tidemill_shared.testing.platform import Platform
 
@@ -75,6 +76,33 @@ async def test_a_batch_is_answered_row_by_row(platform: Platform, spec: Pipeline
         "strange": "unknown_format",
         "column": "missing_column",
     }
+
+
+async def test_a_plan_in_the_bucket_brings_no_model_in(platform: Platform, spec: PipelineSpec, promote: Any) -> None:
+    await platform.declare(spec)
+    trusted = await promote(1, bias=0.0)
+    private = platform.directory / "foreign.pem"
+    private.write_bytes(generate_keys()[0])
+    foreign = await promote(2, bias=3.0, signer=Signer(private))
+    source = await stored(platform, 100)
+
+    async def planted(id_: str, promotion: int, version: str) -> None:
+        plan = BatchPlan(
+            batch=id_, model_version=version, dataset_version="0123456789ab", promotion=promotion, part_rows=400
+        )
+        await platform.store.put_document(batch_key("sales", id_, "plan.json"), plan)
+        await platform.publish(requested(source, id_))
+
+    async with platform.running(build(platform.settings(ServingSettings))):
+        await planted("foreign", 2, foreign.data.version)
+        await planted("other", 1, foreign.data.version)
+        await planted("nowhere", 9, trusted.data.version)
+        codes = {
+            id_: (await platform.wait_for(BatchFailed, lambda e, i=id_: e.data.batch == i)).data.reasons[0].code  # type: ignore[misc]
+            for id_ in ("foreign", "other", "nowhere")
+        }
+    assert codes == {"foreign": "signature", "other": "plan", "nowhere": "manifest"}
+    assert not await platform.events(BatchCompleted)
 
 
 def environment(platform: Platform) -> dict[str, str]:

@@ -58,8 +58,7 @@ class Loader:
     async def load(self, promotion: Promotion) -> Loaded:
         """A proven model. Raises Poison when the package is not what was judged and signed, or answers otherwise."""
         try:
-            await self._judged(promotion)
-            manifest = await self._signed(promotion)
+            manifest = await self.verified(promotion)
             signature = await self._store.document(manifest.files["signature.json"], Signature)
             golden = await self._store.document(manifest.files["golden.json"], Golden)
             onnx = await self._store.get(manifest.files["model.onnx"])
@@ -76,6 +75,14 @@ class Loader:
             # Whatever a runtime says of these bytes, they will not get better by trying again.
             raise Poison("proof", f"{promotion.version}: {error}") from error
         return Loaded(model, manifest.version, manifest.dataset_version, promotion.sequence, promotion.manifest)
+
+    async def verified(self, promotion: Promotion) -> PackageManifest:
+        """The package of a promotion, judged and signed; its files are named with their digests.
+
+        Raises Poison when it is not what was judged and signed.
+        """
+        await self._judged(promotion)
+        return await self._signed(promotion)
 
     async def _judged(self, promotion: Promotion) -> None:
         """The report the promotion rests on passed this very package (no model answers without that)."""

@@ -3,8 +3,9 @@
 import asyncio
 import time
 
-from tidemill_contracts.artifacts import promotion_key, promotions_prefix
+from tidemill_contracts.artifacts import ArtifactRef, promotion_key, promotions_prefix
 from tidemill_contracts.events import ModelDeployed, ModelPromoted
+from tidemill_contracts.package import PackageManifest
 from tidemill_contracts.promotion import DeployedModel, Promotion
 from tidemill_serving.loading import Loaded, Loader
 from tidemill_serving.settings import ServingGroup
@@ -124,11 +125,7 @@ class Models:
 
     async def _adopt(self, pipeline: str, sequence: int) -> Loaded:
         started = time.perf_counter()
-        key = promotion_key(pipeline, sequence)
-        entry = await self._service.store.read(key)
-        if entry is None:
-            raise Poison("manifest", f"{key} is missing")
-        promotion = self._check.opened(entry, pipeline, sequence)
+        promotion = await self._promotion(pipeline, sequence)
         known = next((m for m in self._loaded(pipeline) if m.manifest == promotion.manifest), None)
         if known:
             loaded = known.promoted_again(sequence)
@@ -141,6 +138,21 @@ class Models:
         histogram("tidemill.serving.load.duration").record(seconds, {"pipeline": pipeline})
         log.info("model loaded", pipeline=pipeline, version=loaded.version, seconds=round(seconds, 3))
         return loaded
+
+    async def _promotion(self, pipeline: str, sequence: int) -> Promotion:
+        key = promotion_key(pipeline, sequence)
+        entry = await self._service.store.read(key)
+        if entry is None:
+            raise Poison("manifest", f"{key} is missing")
+        return self._check.opened(entry, pipeline, sequence)
+
+    async def package(self, pipeline: str, sequence: int) -> tuple[ArtifactRef, PackageManifest]:
+        """What was promoted then, whether it answers now or not, with its manifest: sealed, judged and signed.
+
+        Raises Poison when it does not stand up to its proof.
+        """
+        promotion = await self._promotion(pipeline, sequence)
+        return promotion.manifest, await self._loader.verified(promotion)
 
     async def on_model_promoted(self, event: ModelPromoted) -> ModelDeployed | None:
         """Load, prove, swap, and say so. An older promotion than the one that answers is history.
