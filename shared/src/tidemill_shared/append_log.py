@@ -69,4 +69,5 @@ class AppendLog(Generic[DocumentT]):
                 return document
             if pause is not None:
                 await asyncio.sleep(pause)
+        self._known = 0  # the listing that named it may have been spoilt on its way: ask again
         raise ObjectMissing(f"{self._key(sequence)} is named by the store but cannot be read")
