@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable
 
 from tidemill_contracts.artifacts import ArtifactRef, pipeline_key
+from tidemill_contracts.document import content_version
 from tidemill_contracts.events import PipelineDeclared
 from tidemill_contracts.pipeline import DeclaredPipeline, PipelineSpec
 from tidemill_shared.log import logger
@@ -33,9 +34,7 @@ class Pipelines:
         for key in await self._store.list("pipelines/"):
             data = await self._store.read(key)
             if data is not None:
-                spec = PipelineSpec.from_json(data)
-                ref = reference(key, data)
-                await self._adopt(DeclaredPipeline(version=spec.version, spec=spec, ref=ref))
+                await self._adopt(_declared(key, data))
 
     async def on_pipeline_declared(self, event: PipelineDeclared) -> None:
         """Adopt the revision an event announces, if it is newer than the one at hand."""
@@ -47,8 +46,7 @@ class Pipelines:
             for key in await self._store.list(f"pipelines/{name}/"):
                 data = await self._store.read(key)
                 if data is not None:
-                    spec = PipelineSpec.from_json(data)
-                    await self._adopt(DeclaredPipeline(version=spec.version, spec=spec, ref=reference(key, data)))
+                    await self._adopt(_declared(key, data))
         return self._current.get(name)
 
     async def spec(self, name: str) -> PipelineSpec | None:
@@ -72,6 +70,13 @@ class Pipelines:
                 self._current.setdefault(name, known)
             raise
         log.info("pipeline adopted", pipeline=name, revision=declared.spec.revision)
+
+
+def _declared(key: str, data: bytes) -> DeclaredPipeline:
+    """A stored revision. Its version is that of its bytes: read and written again, an older one would have the fields
+    that came since, and with them another version."""
+    spec = PipelineSpec.from_json(data)
+    return DeclaredPipeline(version=content_version(data), spec=spec, ref=reference(key, data))
 
 
 async def store_pipeline(store: Store, spec: PipelineSpec) -> DeclaredPipeline:
