@@ -23,6 +23,7 @@ SERVICES = ("ingestion", "training", "packaging", "validation", "serving", "moni
 ELSEWHERE = {
     "contracts/README.md": "tests/contract/test_readme.py",
     "tests/benchmarks/README.md": "the Makefile's bench targets",
+    "tests/acceptance/README.md": "the Makefile's acceptance target",
     "tests/contract/README.md": "the Makefile's fuzz target",
     "tests/chaos/README.md": "the Makefile's chaos target",
 }

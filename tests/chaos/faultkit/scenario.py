@@ -1,7 +1,6 @@
 """What a scenario is, and how it is played: an installation, traffic, faults, and then the checker's row."""
 
 import asyncio
-import contextlib
 import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -12,6 +11,8 @@ from faultkit import checker, load, timeline
 from faultkit.evidence import Evidence, collect
 from faultkit.fleet import Client, Fleet
 
+_SETTLING = 60.0
+"""Seconds in which what was taken up last must be completed."""
 _PATIENCE = 2_400.0
 """Seconds a scenario may take; one that takes longer is judged by what it left behind."""
 
@@ -110,10 +111,20 @@ async def _row(name: str, scenario: Scenario, run: Run) -> checker.Row:
     except TimeoutError:
         evidence.complaints.append(f"I7: not over after {_PATIENCE:.0f} s")
     seconds = time.monotonic() - begun
-    with contextlib.suppress(FileNotFoundError):
-        evidence.steps = timeline.read(run.fleet.history, run.begun)
+    evidence.steps = await _settled(run)
     await collect(run.client, load.PIPELINE, evidence, run.begun)
     evidence.logs = run.fleet.logs()
     secrets = run.fleet.credentials.redis_password(), run.fleet.credentials.store_secret_key
     evidence.canaries = tuple(file.read_text().strip() for file in secrets)
     return checker.check(name, run.seed, seconds, evidence)
+
+
+async def _settled(run: Run) -> list[timeline.Step]:
+    """The histories, once all that was taken is completed: a training may begin after everything was quiet."""
+    deadline = time.monotonic() + _SETTLING
+    while True:
+        steps = timeline.read(run.fleet.history, run.begun)
+        kept = [s for s in steps if s.at > run.evidence.redis_lost_at]
+        if not timeline.abandoned(kept) or time.monotonic() > deadline:
+            return steps
+        await asyncio.sleep(0.1)
