@@ -6,9 +6,12 @@ from tidemill_contracts.batch import BatchProgress, CompletedBatch, FailedBatch,
 from tidemill_contracts.dataset import ArrivedData, PreparedDataset, RejectedDataset
 from tidemill_contracts.dead_letter import DeadLetter
 from tidemill_contracts.drift import (
+    BrokenData,
     DegradedPerformance,
     DetectedDrift,
     EvaluatedDrift,
+    MeasuredPerformance,
+    MendedData,
     RecoveredPerformance,
     ResolvedDrift,
 )
@@ -334,6 +337,30 @@ class DriftResolved(Event[ResolvedDrift]):
     publishers: ClassVar[tuple[str, ...]] = ("monitoring",)
     consumers: ClassVar[tuple[str, ...]] = ("operator",)
     type: Literal["drift.resolved.v1"] = "drift.resolved.v1"
+
+
+class DataBroken(Event[BrokenData]):
+    """The data are wrong: alarmed, and kept away from training."""
+
+    publishers: ClassVar[tuple[str, ...]] = ("monitoring",)
+    consumers: ClassVar[tuple[str, ...]] = ("operator",)
+    type: Literal["data.broken.v1"] = "data.broken.v1"
+
+
+class DataMended(Event[MendedData]):
+    """A break of the data is over."""
+
+    publishers: ClassVar[tuple[str, ...]] = ("monitoring",)
+    consumers: ClassVar[tuple[str, ...]] = ("operator",)
+    type: Literal["data.mended.v1"] = "data.mended.v1"
+
+
+class PerformanceMeasured(Event[MeasuredPerformance]):
+    """The labels of a window are in: its score."""
+
+    publishers: ClassVar[tuple[str, ...]] = ("monitoring",)
+    consumers: ClassVar[tuple[str, ...]] = ("operator",)
+    type: Literal["performance.measured.v1"] = "performance.measured.v1"
 
 
 class PerformanceDegraded(Event[DegradedPerformance]):

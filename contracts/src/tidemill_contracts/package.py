@@ -83,6 +83,8 @@ class ReferenceColumn(Document):
     maximum: float | None = None
     mean: float | None = None
     std: float | None = None
+    longest_run: int | None = None
+    """Numeric: the most rows in a row, in order of arrival, that had the same number."""
     importance: float = 0.0
 
 
@@ -102,6 +104,8 @@ class Reference(Document):
     error_rows: int
     target_scale: float = 1.0
     """Standard deviation of the target, for regression errors."""
+    validation: tuple[ReferenceColumn, ...] = ()
+    """The columns over the validation rows, counted between the edges of ``columns``."""
 
 
 class Attestation(Document):

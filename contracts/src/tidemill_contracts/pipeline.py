@@ -145,7 +145,23 @@ class DriftPolicy(Document):
     false_alarm_rate: float = Field(default=0.01, gt=0, lt=0.5)
     """Of a window, over all its columns together."""
     consecutive: int = Field(default=2, ge=1, le=10)
-    """Windows in a row beyond the threshold before ``drift``; fewer are ``warning``."""
+    """Windows beyond the threshold before ``drift``; fewer are ``warning``. In a row, or among the last ``among``."""
+    among: int | None = Field(default=None, ge=1, le=50)
+    """``consecutive`` of so many windows are enough; None: in a row."""
+    window_seconds: float | None = Field(default=None, gt=0)
+    """Windows by event time instead of by rows; None: by ``window_rows``."""
+    lateness_seconds: float = Field(default=3_600.0, ge=0)
+    """How far the watermark lies behind the newest event time. Rows beyond it are late."""
+    references: tuple[Literal["training", "validation", "previous", "season"], ...] = Field(
+        default=("training",), min_length=1
+    )
+    """What windows are compared with: the rows the model was trained on, those it was chosen by (validation), the
+    window before, or the window of the same place in the season before. The first decides about drift, the others are
+    reported beside it."""
+    season_seconds: float | None = Field(default=None, gt=0)
+    """Length of a season; a multiple of ``window_seconds``."""
+    label_seconds: float = Field(default=7 * 86_400.0, gt=0)
+    """A window is measured when all its labels are in, or so long after it closed."""
     error_delta: float = Field(default=0.05, gt=0, lt=1)
     """ADWIN's confidence parameter for the alarm on errors."""
     recovered_share: float = Field(default=0.95, gt=0, le=1)
@@ -155,6 +171,20 @@ class DriftPolicy(Document):
     feedback_rows: int = Field(default=1_000, ge=1)
     feedback_seconds: float = Field(default=30.0, gt=0)
     """Send them when this many are there, or when the oldest has waited this long."""
+
+    @model_validator(mode="after")
+    def _windows_fit(self) -> Self:
+        if self.among is not None and self.among < self.consecutive:
+            raise ValueError("drift: among must be at least consecutive")
+        if self.window_seconds and self.lateness_seconds > 8 * self.window_seconds:
+            raise ValueError("drift: lateness_seconds must be at most 8 windows; each late window is kept open")
+        if "season" in self.references:
+            if not self.window_seconds or not self.season_seconds:
+                raise ValueError("drift: a season needs window_seconds and season_seconds")
+            windows = self.season_seconds / self.window_seconds
+            if abs(windows - round(windows)) > 1e-6 or not 1 <= windows <= 400:
+                raise ValueError("drift: season_seconds must be 1 to 400 times window_seconds")
+        return self
 
 
 class PipelineSpec(Document):

@@ -96,11 +96,14 @@ def test_a_refused_request_ends_its_row() -> None:
     assert not store.open
 
 
-def test_the_first_label_counts() -> None:
-    join = Join({}, set())
-    join.request("a", {"x": 1.0}, 0.0)
-    join.label("a", 1, 1.0)
-    join.label("a", 0, 2.0)
-    join.complete("a", answer("a"))
-    assert [row.label for row in join.labelled] == [1]
-    assert join.delays == [1.0]
+def test_the_label_observed_last_counts() -> None:
+    for order in ([(1, 1.0), (0, 2.0)], [(0, 2.0), (1, 1.0)], [(0, 2.0), (1, 2.0)]):
+        join = Join({}, set())
+        join.request("a", {"x": 1.0}, 0.0)
+        for value, at in order:
+            join.label("a", value, at)
+        join.complete("a", answer("a"))
+        assert [(row.label, row.at) for row in join.labelled] == [(0, 2.0)]
+        assert join.delays == [2.0]
+        join.label("a", 1, 3.0)
+        assert join.corrections == [("a", 1, 3.0)]

@@ -2,12 +2,14 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from tidemill_monitoring.domain.calibration import Calibration
 from tidemill_monitoring.domain.findings import Degraded, Detected, Finding, Recovered, Resolved
+from tidemill_monitoring.domain.labels import LabelWatch
 from tidemill_monitoring.domain.monitor import Champion, Monitor
 from tidemill_monitoring.domain.outcome import (
     Answer,
@@ -18,6 +20,7 @@ from tidemill_monitoring.domain.outcome import (
     outcome_of,
     positive_index,
 )
+from tidemill_monitoring.domain.performance import Goal
 from tidemill_monitoring.domain.policy import Policy
 from tidemill_monitoring.domain.reference import Reference, categorical_column, numeric_column
 
@@ -33,6 +36,9 @@ POLICY = Policy(
     recovered_share=0.95,
 )
 
+WIDE = replace(POLICY, window_rows=500)
+GOAL = Goal("accuracy", 2, 1, 500, 100, 0.95, 0.01)
+
 
 def champion(number: int, score: float = 0.9) -> Champion:
     column = numeric_column("x", 1_000, 0, [0.0], [500, 500])
@@ -41,12 +47,14 @@ def champion(number: int, score: float = 0.9) -> Champion:
 
 
 def stream(first: int, rates: list[float], model: Champion) -> Iterator[LabelledRow]:
+    """Rows of which a share is answered wrongly; where it is large, one class alone, as when a concept changes."""
     rng = np.random.default_rng(first)
     for number, rate in enumerate(rates, first):
         up = bool(rng.uniform() < 0.5)
         answer = Answer(up, (float(not up), float(up)), (False, True), model.version, "d")
         row = AnsweredRow(f"row-{number}", {"x": 1.0 if up else -1.0}, float(number), answer)
-        yield LabelledRow(row, up != bool(rng.uniform() < rate))
+        wrong = rate if rate < 0.2 or rate > 0.5 else 2 * rate * up
+        yield LabelledRow(row, up != bool(rng.uniform() < wrong))
 
 
 def run(
@@ -62,7 +70,12 @@ def run(
         if reload:
             recent = list(monitor.labels.performance.recent)
             state = json.loads(json.dumps(monitor.dump()))
-            monitor = Monitor.load(POLICY, monitor.calibration, state, model.reference, recent)
+            waiting = [
+                (f"{place}:{id_}", at, outcome)
+                for place, entry in monitor.labels.ledger.entries.items()
+                for id_, (at, outcome) in entry.outcomes.items()
+            ]
+            monitor = Monitor.load(POLICY, monitor.calibration, state, model.reference, recent, waiting)
     return monitor, found
 
 
@@ -157,3 +170,23 @@ def test_errors_of_a_regression_are_bounded() -> None:
     outcome = outcome_of(LabelledRow(row, 7.0), classification=False)
     assert error_of(outcome, classification=False, scale=4.0) == 0.5
     assert error_of(outcome, classification=False, scale=0.1) == 1.0
+
+
+@pytest.mark.parametrize(("width", "said"), [(0, "abrupt"), (4_000, "gradual")])
+def test_the_course_of_a_change_is_told(width: int, said: str) -> None:
+    """Of twenty changes most are called by their name in time, and hardly any by the other."""
+    named, wrong = 0, 0
+    for seed in range(20):
+        rises = [min(1.0, max(0.0, (n - 1_500) / width)) if width else float(n >= 1_500) for n in range(6_000)]
+        rng = np.random.default_rng(seed)
+        watch = LabelWatch.new(WIDE)
+        found: list[Finding] = []
+        for number, rise in enumerate(rises, 1):
+            row = AnsweredRow("a", {}, float(number), Answer(True, (), (False, True), "v", "d"))
+            label = LabelledRow(row, bool(rng.uniform() >= 0.05 + 0.35 * rise))
+            found += watch.take(label, number, version="v", reference=None, policy=WIDE, goal=GOAL, wall=0.0)
+        courses = {f.course for f in found if isinstance(f, Detected)}
+        named += said in courses
+        wrong += {"abrupt": "gradual", "gradual": "abrupt"}[said] in courses
+    assert named >= (10 if said == "abrupt" else 18)
+    assert wrong <= 2

@@ -74,3 +74,18 @@ def test_a_model_agrees_with_itself(p: np.ndarray) -> None:
 def test_differences_of_values_are_relative_to_large_ones() -> None:
     found = golden.differences(np.array([0.5, 1000.0]), np.array([0.6, 1001.0]))
     np.testing.assert_allclose(found, [0.1, 0.001])
+
+
+def test_another_sample_is_counted_in_the_same_bins() -> None:
+    rng = np.random.default_rng(0)
+    column = reference.numeric_column("x", rng.normal(size=1_000))
+    other = reference.numeric_column("x", rng.normal(1, 1, size=500), column)
+    assert other.edges == column.edges
+    assert sum(other.counts) == 500
+    city = reference.categorical_column("c", np.array(["a", "b", "a"], object))
+    assert reference.categorical_column("c", np.array(["b", "z", ""], object), city).categories == {"a": 0, "b": 1}
+
+
+def test_the_longest_run_is_counted() -> None:
+    assert reference.numeric_column("x", np.array([1.0, 2.0, 2.0, 2.0, 1.0, 1.0])).longest_run == 3
+    assert reference.numeric_column("x", np.array([5.0, 5.0])).longest_run == 2

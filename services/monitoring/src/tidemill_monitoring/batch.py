@@ -1,7 +1,7 @@
 """A batch of deliveries as the join takes it, and as it is given back."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tidemill_contracts.envelope import Event
@@ -14,6 +14,7 @@ from tidemill_contracts.events import (
     PredictionsRequested,
 )
 from tidemill_contracts.registry import InvalidEvent, parse_as
+from tidemill_monitoring.domain.findings import Finding
 from tidemill_monitoring.domain.join import Join
 from tidemill_monitoring.domain.monitor import Found
 from tidemill_monitoring.domain.outcome import Answer, is_number
@@ -107,7 +108,7 @@ def _feed(join: Join, event: Event[Any], id_: str) -> None:
         answer = Answer(data.prediction, data.probabilities, data.classes, data.model_version, data.dataset_version)
         join.complete(id_, answer)
     elif isinstance(event, PredictionFailed):
-        join.fail(id_)
+        join.fail(id_, event.data.error, event.data.field)
     elif isinstance(event, LabelObserved):
         at = event.data.observed_at or event.time
         join.label(id_, event.data.label, at.timestamp())
@@ -120,3 +121,12 @@ def _prediction_id(event: Event[Any]) -> str:
 def _usable(event: LabelObserved, *, regression: bool) -> bool:
     label = event.data.label
     return is_number(label) if regression else label is not None
+
+
+def told(completion: Completion, cause: Event[Any], findings: Sequence[Finding], metric: str) -> Completion:
+    """The same step with the findings of the batch as a whole, as consequences of its last event."""
+    if not findings:
+        return completion
+    delivery, events = completion.outputs[-1]
+    more = [traced(event_of(finding, cause, metric, "whole"), cause) for finding in findings]
+    return replace(completion, outputs=[*completion.outputs[:-1], (delivery, [*events, *more])])

@@ -3,15 +3,17 @@
 import asyncio
 import hashlib
 import time
+from typing import Any
 
 from redis.exceptions import RedisError
 
-from tidemill_contracts.artifacts import prediction_log_key, raw_key
+from tidemill_contracts.artifacts import monitoring_key, prediction_log_key, raw_key
 from tidemill_contracts.dataset import ArrivedData
 from tidemill_contracts.envelope import content_id
 from tidemill_contracts.events import DataArrived
 from tidemill_contracts.pipeline import PipelineSpec
 from tidemill_monitoring import rows
+from tidemill_monitoring.holding import Held
 from tidemill_monitoring.keys import Keys
 from tidemill_monitoring.settings import MonitoringGroup
 from tidemill_monitoring.spool import Spool
@@ -61,7 +63,9 @@ class Flushing:
             patience = min(patience, self._settings.alert_seconds)
         feedback = Spool(self._bus.mailbox, keys.feedback)
         if await self._due(feedback, spec.drift.feedback_rows, patience):
-            await self._send_back(spec.name, feedback)
+            dumped: Any = await self._bus.redis.get(keys.held)
+            held = Held.load(dumped)
+            await self._send_back(spec.name, feedback, held, time.time() - spec.drift.feedback_seconds)
         answers = Spool(self._bus.mailbox, keys.log)
         if await self._due(answers, self._settings.log_rows, self._settings.log_seconds):
             await self._log(spec.name, answers)
@@ -72,11 +76,27 @@ class Flushing:
             return False
         return unsettled or count >= rows_wanted or time.time() - rows.waiting_since(oldest) >= patience
 
-    async def _send_back(self, pipeline: str, spool: Spool) -> None:
-        taken = await spool.take(_MOST_ROWS)
+    async def _send_back(self, pipeline: str, spool: Spool, held: Held, before: float) -> None:
+        taken = await spool.take(_MOST_ROWS, lambda items: held.ready(items, before=before))
         if taken is None:
             return
-        data, newest = rows.feedback_lines(taken.items)
+        sound, doubtful = held.split(taken.items)
+        if doubtful:
+            await self._put_aside(pipeline, doubtful)
+        events = [await self._arrived(pipeline, sound)] if sound else []
+        await spool.settle(taken, events)
+        for event in events:
+            log.info("labelled rows sent back as new data", pipeline=pipeline, rows=len(sound), event=event.id)
+
+    async def _put_aside(self, pipeline: str, items: list[bytes]) -> None:
+        data, _ = rows.feedback_lines(items)
+        key = monitoring_key(pipeline, f"held/{hashlib.sha256(data).hexdigest()}.jsonl")
+        await self._store.put(key, data)
+        log.warning("labelled rows of broken data are put aside", pipeline=pipeline, rows=len(items), object=key)
+
+    async def _arrived(self, pipeline: str, items: list[bytes]) -> DataArrived:
+        """The rows as an object and an accepted event."""
+        data, newest = rows.feedback_lines(items)
         sha256 = hashlib.sha256(data).hexdigest()
         ref = await self._store.put(raw_key(pipeline, sha256, ".jsonl"), data)
         event = DataArrived.root(
@@ -86,7 +106,7 @@ class Flushing:
                 size=ref.size,
                 format="jsonl",
                 origin="feedback",
-                rows=len(taken.items),
+                rows=len(items),
             ),
             subject=pipeline,
             source="urn:tidemill:monitoring",
@@ -94,8 +114,7 @@ class Flushing:
             time=newest,
         )
         await accept(self._store, event)
-        await spool.settle(taken, [event])
-        log.info("labelled rows sent back as new data", pipeline=pipeline, rows=len(taken.items), event=event.id)
+        return event
 
     async def _log(self, pipeline: str, spool: Spool) -> None:
         taken = await spool.take(_MOST_ROWS)

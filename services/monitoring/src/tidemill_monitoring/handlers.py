@@ -2,13 +2,14 @@
 
 import asyncio
 import time
+from dataclasses import dataclass
 
 from tidemill_contracts.events import ModelDeployed, ModelPromoted
 from tidemill_contracts.pipeline import PipelineSpec
 from tidemill_monitoring import rows
-from tidemill_monitoring.batch import Batch
+from tidemill_monitoring.batch import Batch, told
 from tidemill_monitoring.domain.calibration import Calibration
-from tidemill_monitoring.domain.findings import Evaluated
+from tidemill_monitoring.domain.findings import Evaluated, Finding
 from tidemill_monitoring.domain.join import Join
 from tidemill_monitoring.domain.monitor import Champion, Found, Monitor
 from tidemill_monitoring.keys import Keys
@@ -29,6 +30,15 @@ _STORE_PAUSE_SECONDS = 1.0
 _SWEEP_SECONDS = 10.0
 _SWEEP_ROWS = 128
 """Rows opened between two looks for rows to give up; a look may give up twice as many, so it keeps pace."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """Findings of a batch: by the rows that were answered, that were labelled, and of the batch as a whole."""
+
+    answered: Found
+    labelled: Found
+    whole: list[Finding]
 
 
 class Handlers:
@@ -75,24 +85,25 @@ class Handlers:
         batch.feed(join)
         expired = await self._expired(pipeline, memory, join, wall)
         champions = await self._champions(spec.name, join, monitor)
-        answered, labelled = await asyncio.to_thread(_judge, monitor, join, champions, len(expired), wall)
+        found = await asyncio.to_thread(_judge, monitor, join, champions, len(expired), wall)
         version, writes = memory.writes(monitor, join, expired, awaited=spec.retrain.triggers, wall=wall)
-        writes += self._spooled(spec, join, wall)
+        writes += self._spooled(spec, join, monitor, wall)
         self._monitors[pipeline] = (version, monitor)
-        _measure(pipeline, join, [*answered, *labelled])
-        return batch.completion(answered, labelled, spec.primary, writes, (memory.keys.version, stored))
+        _measure(pipeline, join, [*found.answered, *found.labelled])
+        step = batch.completion(found.answered, found.labelled, spec.primary, writes, (memory.keys.version, stored))
+        return told(step, batch.items[-1][1], found.whole, spec.primary) if batch.items else step
 
     async def _monitor(self, spec: PipelineSpec, stored: bytes | None, memory: Memory) -> Monitor:
         policy = policy_of(spec)
         version, monitor = self._monitors.pop(spec.name, (None, None))
         if monitor is not None and version == stored and monitor.policy == policy:
             return monitor
-        state, recent = await memory.dumped()
+        dumped = await memory.dumped()
         champion = None
-        if state and state["champion"]:
+        if dumped.state and dumped.state["champion"]:
             # Its reference is asked for by version: the state itself stays small and holds no documents.
-            champion = await self._promoted(spec.name, state["champion"][0], beyond=0)
-        return restored(policy, self._calibration, state, recent, champion.reference if champion else None)
+            champion = await self._promoted(spec.name, dumped.state["champion"][0], beyond=0)
+        return restored(policy, self._calibration, dumped, champion.reference if champion else None)
 
     async def _champions(self, pipeline: str, join: Join, monitor: Monitor) -> dict[str, Champion]:
         present = monitor.champion
@@ -120,11 +131,12 @@ class Handlers:
         busy = {*join.touched, *join.finished}
         return [id_ for id_ in await memory.given_up(wall) if id_ not in busy]
 
-    def _spooled(self, spec: PipelineSpec, join: Join, wall: float) -> list[Write]:
+    def _spooled(self, spec: PipelineSpec, join: Join, monitor: Monitor, wall: float) -> list[Write]:
         keys = Keys(self._bus.namespace, spec.name)
         writes = Memory.pushes(keys.log, (rows.log_item(row, wall) for row in join.answered))
         if spec.drift.feedback:
-            items = (rows.feedback_item(row, spec.target, wall) for row in join.labelled)
+            numbered = enumerate(join.labelled, monitor.counts["labelled"] - len(join.labelled) + 1)
+            items = (rows.feedback_item(row, n, spec.target, wall) for n, row in numbered)
             writes += Memory.pushes(keys.feedback, items)
         return writes
 
@@ -140,10 +152,14 @@ def _measure(pipeline: str, join: Join, found: Found) -> None:
             counter("tidemill.monitoring.windows").add(1, labels)
 
 
-def _judge(
-    monitor: Monitor, join: Join, champions: dict[str, Champion], expired: int, wall: float
-) -> tuple[Found, Found]:
+def _judge(monitor: Monitor, join: Join, champions: dict[str, Champion], expired: int, wall: float) -> Judged:
     """The domain's part of a batch; in a thread, because the first verdict on a window calibrates its thresholds."""
     monitor.counts.update(join.counts)
     monitor.counts["expired"] += expired
-    return monitor.answered(join.answered, champions), monitor.labelled(join.labelled, wall)
+    answered = monitor.answered(join.answered, champions, wall)
+    labelled = monitor.labelled(join.labelled, wall)
+    for id_, label, at in join.corrections:
+        monitor.corrected(id_, label, at)
+    # A batch of nothing but dead letters has no event that could bring further news.
+    named = answered or labelled or join.counts
+    return Judged(answered, labelled, [*monitor.refused(join.refused, wall), *(monitor.matured(wall) if named else [])])

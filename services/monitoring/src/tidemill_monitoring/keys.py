@@ -51,6 +51,21 @@ class Keys:
         return self._key("alert")
 
     @property
+    def awaited(self) -> str:
+        """Hash: outcomes of windows that wait for labels, by place and prediction id."""
+        return self._key("awaited")
+
+    @property
+    def history(self) -> str:
+        """Hash: closed windows that later ones are compared with."""
+        return self._key("history")
+
+    @property
+    def held(self) -> str:
+        """String: which rows must not be sent back, JSON."""
+        return self._key("held")
+
+    @property
     def feedback(self) -> str:
         """List: labelled rows to send back."""
         return self._key("feedback")

@@ -2,6 +2,7 @@
 
 import secrets
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -9,18 +10,34 @@ from redis.asyncio import Redis
 
 from tidemill_monitoring.domain.calibration import Calibration
 from tidemill_monitoring.domain.join import Join, OpenRow
-from tidemill_monitoring.domain.monitor import Monitor
+from tidemill_monitoring.domain.monitor import FORMAT, Monitor
 from tidemill_monitoring.domain.policy import Policy
 from tidemill_monitoring.domain.reference import Reference
 from tidemill_monitoring.domain.score import Outcome
+from tidemill_monitoring.domain.window import RowWindow
 from tidemill_monitoring.keys import Keys
 from tidemill_monitoring.settings import MonitoringGroup
+from tidemill_shared.log import logger
 
 Write = tuple[str | bytes | int | float, ...]
 _WORDS = 500
 """Of one Redis command: Lua's stack is bounded."""
 _SWEEP = 256
 """Open rows given up at most in one step."""
+
+
+log = logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Dumped:
+    """A stored state: None when nothing is stored, the champion's latest outcomes, those of windows that wait for
+    labels, and closed windows."""
+
+    state: dict[str, Any] | None
+    recent: list[Outcome]
+    awaited: list[tuple[str, float, Outcome]]
+    history: dict[str, RowWindow]
 
 
 class Memory:
@@ -43,18 +60,28 @@ class Memory:
             pipe.zmscore(self.keys.done, list(ids))
         version, *found = await pipe.execute()
         rows, scores = found or ((), ())
-        known = {id_: OpenRow.load(orjson.loads(row)) for id_, row in zip(ids, rows, strict=True) if row}
+        known = {id_: OpenRow.load(orjson.loads(row), id_) for id_, row in zip(ids, rows, strict=True) if row}
         done = {id_ for id_, score in zip(ids, scores, strict=True) if score is not None}
         return version, Join(known, done)
 
-    async def dumped(self) -> tuple[dict[str, Any] | None, list[Outcome]]:
-        """The stored state and the champion's latest outcomes."""
+    async def dumped(self) -> Dumped:
+        """The stored state with what lies beside it."""
         pipe = self._redis.pipeline(transaction=False)
         pipe.get(self.keys.state)
         pipe.lrange(self.keys.recent, 0, -1)
-        state, recent = await pipe.execute()
-        outcomes = [Outcome(t, p, tuple(q)) for t, p, q in (orjson.loads(item) for item in recent)]
-        return (orjson.loads(state) if state else None), outcomes
+        pipe.hgetall(self.keys.awaited)
+        pipe.hgetall(self.keys.history)
+        state, recent, awaited, history = await pipe.execute()
+        found = orjson.loads(state) if state else None
+        if found is not None and found.get("format") != FORMAT:
+            log.warning("the stored state is of another version: the monitor starts afresh", state=self.keys.state)
+            return Dumped(None, [], [], {})
+        outcomes = [_outcome(*orjson.loads(item)) for item in recent]
+        waiting = [
+            (key.decode(), at, _outcome(*rest)) for key, item in awaited.items() for at, *rest in [orjson.loads(item)]
+        ]
+        windows = {key.decode(): RowWindow.load(orjson.loads(window)) for key, window in history.items()}
+        return Dumped(found, outcomes, waiting, windows)
 
     async def given_up(self, wall: float) -> list[str]:
         """Open rows that are too many or have waited too long, oldest first."""
@@ -89,6 +116,8 @@ class Memory:
         if join.finished or expired:
             writes.append(("ZREMRANGEBYRANK", keys.done, 0, -self._bounds.done_rows - 1))
         writes += self._outcomes(monitor)
+        writes += self._windows(monitor)
+        writes.append(("SET", keys.held, orjson.dumps(monitor.held())))
         writes.append(("SET", keys.state, orjson.dumps(monitor.dump())))
         return version, writes
 
@@ -102,6 +131,19 @@ class Memory:
         labels.fresh, labels.restarted = [], False
         return writes
 
+    def _windows(self, monitor: Monitor) -> list[Write]:
+        """Outcomes of windows that wait for labels, and windows that later ones are compared with."""
+        ledger, inputs = monitor.labels.ledger, monitor.inputs
+        rows = {k: orjson.dumps([at, o.truth, o.predicted, o.probabilities]) for k, (at, o) in ledger.fresh.items()}
+        writes = _batched("HDEL", self.keys.awaited, ledger.settled)
+        writes += _batched("HSET", self.keys.awaited, [word for pair in rows.items() for word in pair])
+        windows = {key: orjson.dumps(inputs.history[key].dump()) for key in sorted(inputs.fresh)}
+        if not inputs.history:
+            writes.append(("DEL", self.keys.history))
+        writes += _batched("HSET", self.keys.history, [word for pair in windows.items() for word in pair])
+        ledger.fresh, ledger.settled, inputs.fresh = {}, [], set()
+        return writes
+
     @staticmethod
     def pushes(key: str, items: Iterable[bytes]) -> list[Write]:
         """Append items to a list."""
@@ -111,14 +153,17 @@ class Memory:
 def restored(
     policy: Policy,
     calibration: Calibration,
-    state: dict[str, Any] | None,
-    recent: Sequence[Outcome],
+    dumped: Dumped,
     reference: Reference | None,
 ) -> Monitor:
     """The monitor a stored state describes; a new one when nothing is stored."""
-    if state is None:
+    if dumped.state is None:
         return Monitor.new(policy, calibration)
-    return Monitor.load(policy, calibration, state, reference, recent)
+    return Monitor.load(policy, calibration, dumped.state, reference, dumped.recent, dumped.awaited, dumped.history)
+
+
+def _outcome(truth: float, predicted: float, probabilities: Sequence[float]) -> Outcome:
+    return Outcome(truth, predicted, tuple(probabilities))
 
 
 def _batched(command: str, key: str, words: Sequence[str | bytes | int | float]) -> list[Write]:

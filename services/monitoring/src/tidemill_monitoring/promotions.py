@@ -83,14 +83,12 @@ class Promotions:
 def translate(document: ReferenceDocument, digest: str) -> Reference:
     """The document as the domain wants it."""
     total = sum(max(c.importance, 0.0) for c in document.columns)
-    return Reference(
-        digest,
-        tuple(_column(c, max(c.importance, 0.0) / total if total > 0 else None) for c in document.columns),
-        _column(document.prediction),
-        document.score,
-        document.error_rows,
-        document.target_scale,
+    trained, held = (
+        tuple(_column(c, max(c.importance, 0.0) / total if total > 0 else None) for c in columns)
+        for columns in (document.columns, document.validation)
     )
+    prediction = _column(document.prediction)
+    return Reference(digest, trained, prediction, document.score, document.error_rows, document.target_scale, held)
 
 
 def _column(column: ReferenceColumn, importance: float | None = None) -> Column:
@@ -108,4 +106,5 @@ def _column(column: ReferenceColumn, importance: float | None = None) -> Column:
         (column.minimum or 0.0, column.maximum or 0.0) if known else None,
         column.std or 0.0,
         importance,
+        column.longest_run,
     )

@@ -11,22 +11,29 @@ from tidemill_monitoring.domain.outcome import AnsweredRow, LabelledRow
 from tidemill_monitoring.translation import moment
 
 
-def feedback_item(row: LabelledRow, target: str, wall: float) -> bytes:
-    """A labelled row for the feedback spool: time of waiting, event time, and the row as one line of JSON."""
+def feedback_item(row: LabelledRow, labelled: int, target: str, wall: float) -> bytes:
+    """A labelled row for the feedback spool: time of waiting, event time, its number among answered and among labelled
+    rows, and the row as one line of JSON."""
     line = {
         **row.row.features,
         target: row.label,
         TIME_COLUMN: moment(row.row.time).isoformat(),
         PREDICTION_COLUMN: row.row.id,
     }
-    return b"%.3f %.6f %b" % (wall, row.row.time, orjson.dumps(line))
+    return b"%.3f %.6f %d %d %b" % (wall, row.row.time, row.row.number, labelled, orjson.dumps(line))
 
 
 def feedback_lines(items: Sequence[bytes]) -> tuple[bytes, datetime]:
     """The JSON Lines file of some items, and the newest event time among them."""
-    split = [item.split(b" ", 2) for item in items]
-    data = b"".join(line + b"\n" for _, _, line in split)
-    return data, moment(max(float(time) for _, time, _ in split))
+    split = [item.split(b" ", 4) for item in items]
+    data = b"".join(line + b"\n" for *_, line in split)
+    return data, moment(max(float(time) for _, time, *_ in split))
+
+
+def numbers_of(item: bytes) -> tuple[int, int]:
+    """Of a feedback item: the row's number among the answered and among the labelled rows."""
+    _, _, answered, labelled, _ = item.split(b" ", 4)
+    return int(answered), int(labelled)
 
 
 def log_item(row: AnsweredRow, wall: float) -> bytes:

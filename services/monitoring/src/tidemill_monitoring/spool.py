@@ -1,6 +1,6 @@
 """A list in Redis that is emptied into objects, such that a crash at any point repeats the very same object."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,15 +38,17 @@ class Spool:
         count, oldest, mark = await pipe.execute()
         return int(count), oldest, _chosen(mark)[1] > 0
 
-    async def take(self, limit: int) -> Taken | None:
-        """The items to write out: those chosen before, else at most ``limit`` of the oldest.
+    async def take(self, limit: int, ready: Callable[[Sequence[bytes]], int] = len) -> Taken | None:
+        """The items to write out: those chosen before, else at most ``limit`` of the oldest, as many of them from the
+        first on as ``ready`` says.
 
         Raises StaleState when another replica chooses at the same time.
         """
         mark: Any = await self._mailbox.redis.get(self._mark)
         sequence, rows = _chosen(mark)
         if not rows:
-            rows = min(limit, await self._mailbox.redis.llen(self._items))
+            waiting: Any = await self._mailbox.redis.lrange(self._items, 0, limit - 1)
+            rows = ready(waiting)
             if not rows:
                 return None
             chosen = ("SET", self._mark, f"{sequence}:{rows}")

@@ -1,12 +1,17 @@
 """Findings become events, specifications become policies."""
 
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
 from tidemill_contracts.drift import (
+    BrokenData,
     DegradedPerformance,
     DetectedDrift,
+    EstimatedPerformance,
     EvaluatedDrift,
+    MeasuredPerformance,
+    MendedData,
     RecoveredPerformance,
     ResolvedDrift,
     Statistic,
@@ -14,14 +19,29 @@ from tidemill_contracts.drift import (
 )
 from tidemill_contracts.envelope import Event, content_id
 from tidemill_contracts.events import (
+    DataBroken,
+    DataMended,
     DriftDetected,
     DriftEvaluated,
     DriftResolved,
     PerformanceDegraded,
+    PerformanceMeasured,
     PerformanceRecovered,
 )
 from tidemill_contracts.pipeline import PipelineSpec
-from tidemill_monitoring.domain.findings import Degraded, Detected, Evaluated, Finding, Recovered, Resolved, Span
+from tidemill_monitoring.domain.findings import (
+    Broken,
+    Degraded,
+    Detected,
+    Estimate,
+    Evaluated,
+    Finding,
+    Measured,
+    Mended,
+    Recovered,
+    Resolved,
+    Span,
+)
 from tidemill_monitoring.domain.measuring import Test
 from tidemill_monitoring.domain.policy import Policy
 
@@ -39,20 +59,45 @@ def policy_of(spec: PipelineSpec) -> Policy:
         drift.consecutive,
         drift.error_delta,
         drift.recovered_share,
+        drift.among,
+        drift.window_seconds,
+        drift.lateness_seconds,
+        drift.references,
+        drift.season_seconds,
+        drift.label_seconds,
     )
 
 
 def event_of(finding: Finding, cause: Event[Any], metric: str, stage: str) -> Event[Any]:
     """The event that tells of a finding. Its id follows from the cause and from what was found at which stage."""
     event = _event(finding, cause, metric)
-    kind = getattr(finding, "kind", "performance")
-    return event.model_copy(update={"id": content_id(cause.id, event.type, event.subject, kind, stage)})
+    return event.model_copy(update={"id": content_id(cause.id, event.type, event.subject, _which(finding), stage)})
+
+
+def _which(finding: Finding) -> str:
+    """What tells apart findings of one type that one event may lead to."""
+    if isinstance(finding, Evaluated):
+        return f"{finding.kind} {finding.reference} {finding.span.first}"
+    if isinstance(finding, Detected | Resolved):
+        return finding.kind
+    if isinstance(finding, Broken):
+        return f"{finding.symptom.kind} {finding.symptom.column} {finding.first}"
+    if isinstance(finding, Mended):
+        return f"{finding.kind} {finding.column} {finding.first}"
+    return finding.place if isinstance(finding, Measured) else "performance"
 
 
 def _event(finding: Finding, cause: Event[Any], metric: str) -> Event[Any]:
+    if isinstance(finding, Broken):
+        return DataBroken.caused_by(cause, _broken(finding), subject=cause.pipeline)
+    if isinstance(finding, Mended):
+        mended = MendedData.model_validate(asdict(finding))
+        return DataMended.caused_by(cause, mended, subject=cause.pipeline)
     subject = f"{cause.pipeline}/{finding.version}"
+    if isinstance(finding, Measured):
+        return PerformanceMeasured.caused_by(cause, _measured(finding, metric), subject=subject)
     if isinstance(finding, Evaluated):
-        return DriftEvaluated.caused_by(cause, _evaluated(finding), subject=subject)
+        return DriftEvaluated.caused_by(cause, _evaluated(finding, metric), subject=subject)
     if isinstance(finding, Detected):
         return DriftDetected.caused_by(cause, _detected(finding), subject=subject)
     if isinstance(finding, Resolved):
@@ -65,7 +110,7 @@ def _event(finding: Finding, cause: Event[Any], metric: str) -> Event[Any]:
     return PerformanceRecovered.caused_by(cause, _recovered(finding, metric), subject=subject)
 
 
-def _evaluated(finding: Evaluated) -> EvaluatedDrift:
+def _evaluated(finding: Evaluated, metric: str) -> EvaluatedDrift:
     return EvaluatedDrift(
         kind=finding.kind,
         model_version=finding.version,
@@ -74,6 +119,44 @@ def _evaluated(finding: Evaluated) -> EvaluatedDrift:
         statistics=tuple(_statistic(test) for test in finding.tests),
         correction=finding.correction,
         score=finding.score,
+        reference=finding.reference,
+        estimated=_estimated(finding.estimated, metric),
+    )
+
+
+def _estimated(estimate: Estimate | None, metric: str) -> EstimatedPerformance | None:
+    return EstimatedPerformance(metric=metric, **asdict(estimate)) if estimate else None
+
+
+def _broken(finding: Broken) -> BrokenData:
+    symptom = finding.symptom
+    return BrokenData(
+        kind=symptom.kind,
+        column=symptom.column,
+        model_version=finding.version,
+        first=finding.first,
+        noticed_row=finding.noticed_row,
+        noticed_at=moment(finding.noticed_at),
+        share=symptom.share,
+        rows=symptom.rows,
+        factor=symptom.factor,
+        instead=symptom.instead,
+        message=symptom.message[:1000],
+    )
+
+
+def _measured(finding: Measured, metric: str) -> MeasuredPerformance:
+    return MeasuredPerformance(
+        model_version=finding.version,
+        metric=metric,
+        score=finding.score,
+        standard_error=finding.error,
+        window=_window(finding.span),
+        labelled=finding.labelled,
+        coverage=finding.labelled / finding.span.rows,
+        corrected=finding.corrected,
+        complete=finding.complete,
+        estimated=_estimated(finding.estimated, metric),
     )
 
 
@@ -88,6 +171,7 @@ def _detected(finding: Detected) -> DetectedDrift:
         window=_window(finding.span),
         evidence=tuple(_statistic(test) for test in finding.evidence),
         features=finding.features,
+        course=finding.course,
     )
 
 
@@ -134,7 +218,14 @@ def _statistic(test: Test) -> Statistic:
 def _window(span: Span) -> Window:
     if not span.rows:
         return Window(rows=0)
-    return Window(rows=span.rows, start=moment(span.start), end=moment(span.end), first=span.first, last=span.last)
+    return Window(
+        rows=span.rows,
+        start=moment(span.start),
+        end=moment(span.end),
+        first=span.first,
+        last=span.last,
+        late=span.late,
+    )
 
 
 def moment(seconds: float) -> datetime:

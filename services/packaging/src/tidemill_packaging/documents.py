@@ -91,6 +91,7 @@ def _reference(sources: Sources, packed: Packed) -> Reference:
     return Reference(
         rows=packed.reference_rows,
         columns=tuple(_column(c, importance.get(c.name, 0.0)) for c in packed.columns),
+        validation=tuple(_column(c, importance.get(c.name, 0.0)) for c in packed.validation),
         prediction=_column(packed.prediction),
         target=_column(packed.target),
         metric=metric,
@@ -129,6 +130,7 @@ def _column(c: Column, importance: float = 0.0) -> ReferenceColumn:
         "maximum": c.maximum,
         "mean": c.mean,
         "std": c.std,
+        "longest_run": c.longest_run,
         "importance": importance,
     }
     return ReferenceColumn.model_validate(facts)

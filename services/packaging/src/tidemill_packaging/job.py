@@ -62,6 +62,7 @@ class Packed:
     """Features, answer and probabilities of each golden prediction."""
     reference_rows: int
     columns: tuple[Column, ...]
+    validation: tuple[Column, ...]
     prediction: Column
     target: Column
     target_scale: float

@@ -10,6 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from tidemill_packaging.domain import conversion, golden, parity, reference, rows, trusted
+from tidemill_packaging.domain.column import Column
 from tidemill_packaging.domain.runtime import Packaged
 from tidemill_packaging.job import Job, Packed, Step, Unpackable
 from tidemill_shared.model_bytes import UnsafeModel, check_model
@@ -75,6 +76,7 @@ def _pack(job: Job) -> Packed:
     with _step("reference"):
         columns = [reference.numeric_column(c, rows.numbers(train, c)) for c in job.numeric]
         columns += [reference.categorical_column(c, rows.strings(train, c)) for c in job.categorical]
+        held = _like(columns, validation) if len(validation) >= _FEW_ROWS else ()
         prediction = _prediction(job, packaged, validation if len(validation) >= _FEW_ROWS else train)
         target, scale = _target(job, train)
     a = tried.agreement
@@ -89,12 +91,23 @@ def _pack(job: Job) -> Packed:
         golden=proofs,
         reference_rows=len(train),
         columns=tuple(columns),
+        validation=held,
         prediction=prediction,
         target=target,
         target_scale=scale,
         inputs=packaged.inputs,
         outputs=packaged.outputs,
         warnings=tuple(conversion.cautions(model)),
+    )
+
+
+def _like(columns: list[Column], table: pa.Table) -> tuple[Column, ...]:
+    """The same columns over other rows, counted in the same bins."""
+    return tuple(
+        reference.numeric_column(c.name, rows.numbers(table, c.name), c)
+        if c.kind == "numeric"
+        else reference.categorical_column(c.name, rows.strings(table, c.name), c)
+        for c in columns
     )
 
 

@@ -6,8 +6,10 @@ of it have means that differ by more than chance allows; what is left starts whe
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from tidemill_monitoring.domain.course import course
 
 MAX_BUCKETS = 5
 """Buckets of one size before the two oldest are merged (M of the paper)."""
@@ -39,6 +41,7 @@ class Cut:
     rows_after: int
     began_row: int
     began_time: float
+    course: Literal["abrupt", "gradual"] | None = None
 
     @property
     def worse(self) -> bool:
@@ -122,7 +125,10 @@ class Adwin:
                 n0 += bucket.size
                 total0 += bucket.total
         assert cut is not None  # noqa: S101 - a cut was found, so there is more than one bucket
-        return cut
+        buckets = [bucket for level in reversed(self.levels) for bucket in level]
+        spread = max(self.variance - best, 0.0) / self.width
+        shape = course([b.size for b in buckets], [b.total / b.size for b in buckets], spread)
+        return replace(cut, course=shape)
 
     def _find(self) -> float | None:
         """The bound at the first boundary, from the oldest, whose two sides differ by more than it; None if none do."""

@@ -71,7 +71,7 @@ def _fitted(values: Counts, squared: bool) -> NullDistribution:
 class Calibration:
     """Null distributions by column and sample size, computed once each."""
 
-    limit: int = 2_048
+    limit: int = 512
     _known: dict[tuple[str, int], dict[Measure, NullDistribution]] = field(default_factory=dict)
 
     def of(

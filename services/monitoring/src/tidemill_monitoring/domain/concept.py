@@ -54,7 +54,15 @@ class ErrorWatch:
         )
         span = Span(row - cut.began_row + 1, cut.began_row, row, cut.began_time, newest)
         return Detected(
-            "concept", version, row, newest, span, (evidence,), began_row=cut.began_row, began_at=cut.began_time
+            "concept",
+            version,
+            row,
+            newest,
+            span,
+            (evidence,),
+            began_row=cut.began_row,
+            began_at=cut.began_time,
+            course=cut.course,
         )
 
     def _better(self, cut: Cut, row: int, newest: float, version: str) -> Resolved | None:

@@ -4,8 +4,20 @@ from dataclasses import dataclass
 from typing import Literal
 
 from tidemill_monitoring.domain.measuring import Test, Verdict
+from tidemill_monitoring.domain.symptoms import Symptom
 
 Kind = Literal["data", "prediction", "concept"]
+Course = Literal["abrupt", "gradual"]
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What the primary metric probably is without labels, and how many labelled rows the estimate learned from."""
+
+    value: float
+    rows: int
+    method: Literal["confidence", "loss"]
+    calibration_rows: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +29,8 @@ class Span:
     last: int
     start: float
     end: float
+    late: int = 0
+    """Rows behind the watermark since the span before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +44,8 @@ class Evaluated:
     tests: tuple[Test, ...]
     correction: str
     score: float | None = None
+    reference: str = "training"
+    estimated: Estimate | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +61,7 @@ class Detected:
     features: tuple[str, ...] = ()
     began_row: int | None = None
     began_at: float | None = None
+    course: Course | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,4 +99,42 @@ class Recovered:
     seconds: float
 
 
-Finding = Evaluated | Detected | Resolved | Degraded | Recovered
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """The data are wrong from row ``first`` on."""
+
+    symptom: Symptom
+    version: str | None
+    first: int
+    noticed_row: int
+    noticed_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Mended:
+    """A break is over; its rows."""
+
+    kind: str
+    column: str
+    first: int
+    last: int
+    reason: Literal["healthy", "new_model", "lasting"]
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """The score of a window whose labels are in, or are no longer waited for."""
+
+    version: str
+    place: str
+    """Of the window in the ledger."""
+    score: float | None
+    error: float | None
+    span: Span
+    labelled: int
+    corrected: int
+    complete: bool
+    estimated: Estimate | None
+
+
+Finding = Evaluated | Detected | Resolved | Degraded | Recovered | Broken | Mended | Measured

@@ -1,7 +1,8 @@
 """Requests, answers and labels of one prediction find each other, in any order and however often each comes.
 
 A row is open until its features, its answer and its label are in, or its request was refused. What comes for a row
-that is done is ignored, so nothing is counted twice; of several labels the first one counts.
+that is done is ignored, so nothing is counted twice; of several labels the one that was observed last counts, and of
+those observed at the same time the first.
 """
 
 from collections import Counter
@@ -9,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tidemill_monitoring.domain.outcome import Answer, AnsweredRow, Cell, LabelledRow
+from tidemill_monitoring.domain.refusals import RefusedRow
 
 
 @dataclass(slots=True)
@@ -21,21 +23,25 @@ class OpenRow:
     label: Cell = None
     """None: not observed yet."""
     labelled_at: float = 0.0
+    whole: AnsweredRow | None = None
+    """The row with its answer; it learns its number and place when the monitor takes it."""
 
     def dump(self) -> list[Any]:
         """As JSON values."""
         a = self.answer
         answer = [a.prediction, a.probabilities, a.classes, a.version, a.dataset] if a else None
-        return [self.features, self.time, answer, self.label, self.labelled_at]
+        place = [self.whole.number, self.whole.place] if self.whole else [0, ""]
+        return [self.features, self.time, answer, self.label, self.labelled_at, *place]
 
     @classmethod
-    def load(cls, dumped: list[Any]) -> "OpenRow":
+    def load(cls, dumped: list[Any], id_: str = "") -> "OpenRow":
         """What ``dump`` gave, back."""
-        features, time, answer, label, labelled_at = dumped
+        features, time, answer, label, labelled_at, number, place = dumped
         if answer:
             prediction, probabilities, classes, version, dataset = answer
             answer = Answer(prediction, tuple(probabilities), tuple(classes), version, dataset)
-        return cls(features, time, answer, label, labelled_at)
+        whole = AnsweredRow(id_, features, time, answer, number, place) if features is not None and answer else None
+        return cls(features, time, answer, label, labelled_at, whole)
 
 
 @dataclass(slots=True)
@@ -55,6 +61,9 @@ class Join:
     opened: list[str] = field(default_factory=list)
     """Rows seen for the first time."""
     finished: list[str] = field(default_factory=list)
+    corrections: list[tuple[str, Cell, float]] = field(default_factory=list)
+    """Labels for rows that are done, with the time of their observation."""
+    refused: list[RefusedRow] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
 
     def request(self, id_: str, features: dict[str, Cell], time: float) -> bool:
@@ -74,11 +83,12 @@ class Join:
         row.answer = answer
         return self._advance(id_, row, answered=True)
 
-    def fail(self, id_: str) -> bool:
+    def fail(self, id_: str, error: str = "", column: str | None = None) -> bool:
         """The request was refused, so there is nothing to judge: the row is done."""
         row = self._row(id_)
         if row is None:
             return self._repeated()
+        self.refused.append(RefusedRow(error, column, frozenset(row.features or ())))
         self.counts["failed"] += 1
         self._finish(id_)
         return True
@@ -86,8 +96,13 @@ class Join:
     def label(self, id_: str, label: Cell, at: float) -> bool:
         """The truth was observed."""
         row = self._row(id_)
-        if row is None or row.label is not None:
+        if row is None:
+            self.corrections.append((id_, label, at))
             return self._repeated()
+        if row.label is not None and (at <= row.labelled_at or label == row.label):
+            return self._repeated()
+        if row.label is not None:
+            self.counts["corrected"] += 1
         row.label, row.labelled_at = label, at
         return self._advance(id_, row, answered=False)
 
@@ -97,7 +112,10 @@ class Join:
         if id_ not in self.known:
             self.known[id_] = OpenRow()
             self.opened.append(id_)
-        return self.known[id_]
+        row = self.known[id_]
+        if row.whole is not None:
+            row.whole.id = id_
+        return row
 
     def _repeated(self) -> bool:
         self.counts["repeated"] += 1
@@ -107,11 +125,12 @@ class Join:
         self.touched[id_] = None
         if row.features is None or row.answer is None:
             return True
-        whole = AnsweredRow(id_, row.features, row.time, row.answer)
+        if row.whole is None:
+            row.whole = AnsweredRow(id_, row.features, row.time, row.answer)
         if answered:
-            self.answered.append(whole)
+            self.answered.append(row.whole)
         if row.label is not None:
-            self.labelled.append(LabelledRow(whole, row.label))
+            self.labelled.append(LabelledRow(row.whole, row.label, row.labelled_at))
             self.delays.append(row.labelled_at - row.time)
             self._finish(id_)
         return True

@@ -21,7 +21,7 @@ class Answer:
     dataset: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class AnsweredRow:
     """A row whose features and answer are known. ``time`` is its event time in seconds."""
 
@@ -29,6 +29,10 @@ class AnsweredRow:
     features: dict[str, Cell] = field(repr=False)
     time: float
     answer: Answer
+    number: int = 0
+    """Of the answered rows, once the monitor has taken it."""
+    place: str = ""
+    """The window it belongs to; "" for none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +41,8 @@ class LabelledRow:
 
     row: AnsweredRow
     label: Cell
+    at: float = 0.0
+    """When the label was observed."""
 
 
 def same_key(value: Cell) -> str:

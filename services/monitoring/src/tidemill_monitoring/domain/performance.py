@@ -72,6 +72,8 @@ class Performance:
         """An episode begins, unless one is open."""
         if self.episode is None:
             self.episode = Episode(version, row, began_row, wall)
+        elif self.episode.began_row is None and began_row is not None and began_row <= self.episode.alarm_row:
+            self.episode.began_row = began_row
 
     def calmed(self) -> None:
         """The alarm is over without a new model; an episode in which the score never fell is over with it."""

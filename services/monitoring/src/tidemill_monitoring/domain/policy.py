@@ -18,6 +18,19 @@ class Policy:
     consecutive: int
     error_delta: float
     recovered_share: float
+    among: int | None = None
+    window_seconds: float | None = None
+    lateness_seconds: float = 3_600.0
+    references: tuple[str, ...] = ("training",)
+    season_seconds: float | None = None
+    label_seconds: float = 7 * 86_400.0
+
+    @property
+    def season(self) -> int | None:
+        """Windows in a season."""
+        if self.season_seconds is None or self.window_seconds is None:
+            return None
+        return round(self.season_seconds / self.window_seconds)
 
     @property
     def stride(self) -> int:

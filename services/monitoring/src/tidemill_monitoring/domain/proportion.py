@@ -1,6 +1,7 @@
 """Is a share larger than it was? For missing cells and unseen categories."""
 
 import math
+from functools import lru_cache
 
 _EXACT_ROWS = 2_000
 
@@ -28,6 +29,7 @@ def increase_p_value(before: int, before_rows: int, now: int, now_rows: int) -> 
     return min(1.0, math.fsum(tail))
 
 
+@lru_cache(4_096)
 def significant_from(before: int, before_rows: int, now_rows: int, rate: float) -> float:
     """The smallest share of ``now_rows`` that would be beyond chance at ``rate``; above 1 when none would."""
     low, high = 0, now_rows + 1

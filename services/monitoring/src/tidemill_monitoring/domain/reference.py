@@ -32,6 +32,11 @@ class ReferenceColumn:
     """Numeric: standard deviation."""
     importance: float | None = None
     """Share of the model's importance that is this column's; None: not known."""
+    magnitude: float | None = None
+    """Numeric: mean of log10 of the absolute values other than zero, and their standard deviation, by bins."""
+    spread: float = 0.0
+    longest_run: int | None = None
+    """Numeric: the most rows in a row with one number; None: not known."""
 
     @property
     def present(self) -> int:
@@ -61,6 +66,8 @@ class Reference:
     score_rows: int
     target_scale: float = 1.0
     """Standard deviation of the target, for errors of a regression."""
+    validation: tuple[ReferenceColumn, ...] = ()
+    """The same columns over rows that the model was chosen by; empty: not known."""
 
 
 def numeric_column(
@@ -72,12 +79,28 @@ def numeric_column(
     limits: tuple[float, float] | None = None,
     std: float = 0.0,
     importance: float | None = None,
+    longest_run: int | None = None,
 ) -> ReferenceColumn:
     """A numeric reference; ``counts`` has one more entry than ``edges``, ``limits`` are its smallest and largest
     value."""
     low, high = limits or (None, None)
     bins, cells = np.asarray(edges, np.float64), np.asarray(counts, np.float64)
-    return ReferenceColumn(name, "numeric", rows, missing, bins, {}, cells, low, high, std, importance)
+    magnitude, spread = _magnitude(bins, cells)
+    facts = (low, high, std, importance, magnitude, spread, longest_run)
+    return ReferenceColumn(name, "numeric", rows, missing, bins, {}, cells, *facts)
+
+
+def _magnitude(edges: npt.NDArray[np.float64], counts: Counts) -> tuple[float | None, float]:
+    """Mean and standard deviation of log10 of the sizes: each bin at the middle of its edges, the outer ones at one."""
+    if not len(edges):
+        return None, 0.0
+    places = np.concatenate([edges[:1], (edges[1:] + edges[:-1]) / 2, edges[-1:]])
+    known = (places != 0) & (counts > 0)
+    if not known.any():
+        return None, 0.0
+    logs, weights = np.log10(np.abs(places[known])), counts[known]
+    mean = float(np.average(logs, weights=weights))
+    return mean, float(np.sqrt(np.average((logs - mean) ** 2, weights=weights)))
 
 
 def categorical_column(

@@ -1,7 +1,7 @@
 """The verdict on a closed window: calibrated tests of every column, corrected over all of them, with an effect size."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from tidemill_monitoring.domain.calibration import Calibration
@@ -24,16 +24,24 @@ class Standing:
     calm: int = 0
     """Windows in a row that were not, while drifting."""
     drifting: bool = False
+    latest: list[bool] = field(default_factory=list)
+    """Whether each of the latest windows was beyond."""
 
-    def take(self, worst: Verdict, consecutive: int) -> tuple[Verdict, Literal["detected", "resolved"] | None]:
-        """The verdict on a window whose worst test said ``worst``, and the change of state it makes."""
+    def take(
+        self, worst: Verdict, consecutive: int, among: int | None = None
+    ) -> tuple[Verdict, Literal["detected", "resolved"] | None]:
+        """The verdict on a window whose worst test said ``worst``, and the change of state it makes.
+
+        ``consecutive`` windows beyond make a drift: in a row, or among the last ``among``.
+        """
         if worst == "insufficient_data":
             return worst, None
+        self.latest = [*self.latest, worst == "drift"][-(among or consecutive) :]
         if worst == "drift":
             self.beyond, self.calm = self.beyond + 1, 0
             if self.drifting:
                 return "drift", None
-            if self.beyond >= consecutive:
+            if sum(self.latest) >= consecutive:
                 self.drifting = True
                 return "drift", "detected"
             return "warning", None
@@ -41,7 +49,7 @@ class Standing:
         if self.drifting:
             self.calm += 1
             if self.calm >= consecutive:
-                self.drifting, self.calm = False, 0
+                self.drifting, self.calm, self.latest = False, 0, []
                 return worst, "resolved"
             return "drift", None
         return worst, None
@@ -54,14 +62,22 @@ def test_columns(
     pairs = list(zip(reference.columns, window.columns, strict=True))
     shapes = [t for c, counts in pairs for t in shape_tests(reference.digest, c, counts, min_rows, calibration)]
     shares = [t for c, counts in pairs for t in share_tests(c, counts, window.rows, min_rows)]
-    return [*judged(shapes, (1 - _SHARES) * rate), *judged(shares, _SHARES * rate)]
+    tests = [*judged(shapes, (1 - _SHARES) * rate), *judged(shares, _SHARES * rate)]
+    return [_muted(test) if test.name in window.muted else test for test in tests]
 
 
 def test_prediction(
     reference: Reference, window: RowWindow, *, rate: float, min_rows: int, calibration: Calibration
 ) -> list[Test]:
     """The tests of the model's answers."""
-    return judged(shape_tests(reference.digest, reference.prediction, window.prediction, min_rows, calibration), rate)
+    measured = shape_tests(reference.digest, reference.prediction, window.prediction, min_rows, calibration)
+    tests = judged(measured, rate)
+    return [_muted(test) for test in tests] if window.muted else tests
+
+
+def _muted(test: Test) -> Test:
+    """Data that are known to be broken are no drift."""
+    return replace(test, verdict="warning") if test.verdict == "drift" else test
 
 
 def judged(tests: Sequence[Measured], rate: float) -> list[Test]:

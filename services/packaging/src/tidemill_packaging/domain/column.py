@@ -18,3 +18,4 @@ class Column:
     maximum: float | None = None
     mean: float | None = None
     std: float | None = None
+    longest_run: int | None = None

@@ -13,8 +13,9 @@ CATEGORIES = 200
 """The most frequent ones are counted each, the others are what is left of the rows."""
 
 
-def numeric_column(name: str, values: Array) -> Column:
-    """Of [n] float64, NaN is missing: edges at the quantiles (distinct ones only), counts between and beyond them.
+def numeric_column(name: str, values: Array, like: Column | None = None) -> Column:
+    """Of [n] float64, NaN is missing: edges at the quantiles (distinct ones only), or those of the column ``like``;
+    counts between and beyond them.
 
     The values must be as the monitor will see them: edges rounded to float32 would move values that lie on them.
     """
@@ -22,7 +23,7 @@ def numeric_column(name: str, values: Array) -> Column:
     missing = len(values) - len(known)
     if not len(known):
         return Column(name, "numeric", len(values), missing)
-    edges = np.unique(np.quantile(known, np.linspace(0, 1, BINS + 1)[1:-1]))
+    edges = np.asarray(like.edges) if like else np.unique(np.quantile(known, np.linspace(0, 1, BINS + 1)[1:-1]))
     counts = np.bincount(np.searchsorted(edges, known, side="right"), minlength=len(edges) + 1)
     return Column(
         name,
@@ -35,13 +36,25 @@ def numeric_column(name: str, values: Array) -> Column:
         maximum=float(known.max()),
         mean=float(known.mean()),
         std=float(known.std()),
+        longest_run=_longest_run(known),
     )
 
 
-def categorical_column(name: str, values: Array) -> Column:
-    """Of [n] strings, "" is missing: counts of the most frequent categories, ties by name."""
+def _longest_run(known: Array) -> int:
+    """The most values in a row that are the same."""
+    ends = np.flatnonzero(np.append(known[1:] != known[:-1], True))
+    return int(np.diff(ends, prepend=-1).max())
+
+
+def categorical_column(name: str, values: Array, like: Column | None = None) -> Column:
+    """Of [n] strings, "" is missing: counts of the most frequent categories, ties by name; or of those that the column
+    ``like`` counts."""
     found, counts = np.unique(np.asarray(values, str), return_counts=True)
     table = {str(k): int(c) for k, c in zip(found, counts, strict=True)}
     missing = table.pop("", 0)
+    if like:
+        return Column(
+            name, "categorical", len(values), missing, categories={k: table.get(k, 0) for k in like.categories}
+        )
     top = dict(sorted(table.items(), key=lambda item: (-item[1], item[0]))[:CATEGORIES])
     return Column(name, "categorical", len(values), missing, categories=top)

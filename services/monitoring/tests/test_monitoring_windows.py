@@ -1,0 +1,166 @@
+"""Windows by time, late rows, references other than training, and merging: nothing depends on batches or restarts."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tidemill_monitoring.domain.calibration import Calibration
+from tidemill_monitoring.domain.findings import Detected, Evaluated, Finding
+from tidemill_monitoring.domain.monitor import Champion, Monitor
+from tidemill_monitoring.domain.outcome import Answer, AnsweredRow
+from tidemill_monitoring.domain.policy import Policy
+from tidemill_monitoring.domain.reference import Reference, categorical_column, numeric_column
+from tidemill_monitoring.domain.window import RowWindow
+
+HOUR = 3_600.0
+
+
+def policy(**changes: Any) -> Policy:
+    common: dict[str, Any] = {
+        "classification": True,
+        "metric": "accuracy",
+        "positive": True,
+        "window_rows": 200,
+        "min_rows": 50,
+        "false_alarm_rate": 0.01,
+        "consecutive": 2,
+        "error_delta": 0.05,
+        "recovered_share": 0.95,
+    }
+    return Policy(**common | changes)
+
+
+def champion(seed: int = 0) -> Champion:
+    values = np.random.default_rng(seed).normal(size=4_000)
+    edges = np.quantile(values, np.linspace(0, 1, 21)[1:-1])
+    counts = np.bincount(np.searchsorted(edges, values, side="right"), minlength=20).tolist()
+    column = numeric_column("x", 4_000, 0, edges.tolist(), counts, (-9.0, 9.0), 1.0, 1.0)
+    answers = categorical_column("prediction", 4_000, 0, {"true": 2_000, "false": 2_000})
+    return Champion("v" * 12, 1, Reference("digest", (column,), answers, 0.9, 1_000))
+
+
+def row(number: int, time: float, x: float) -> AnsweredRow:
+    answer = Answer(number % 2 == 0, (0.5, 0.5), (False, True), "v" * 12, "d")
+    return AnsweredRow(f"r{number}", {"x": x}, time, answer)
+
+
+def restart(monitor: Monitor) -> Monitor:
+    dumped = json.loads(json.dumps(monitor.dump()))
+    history = {key: RowWindow.load(json.loads(json.dumps(w.dump()))) for key, w in monitor.inputs.history.items()}
+    reference = monitor.champion.reference if monitor.champion else None
+    return Monitor.load(monitor.policy, monitor.calibration, dumped, reference, [], [], history)
+
+
+def play(
+    rows: Sequence[AnsweredRow], how: Policy, size: int = 1_000_000, *, again: bool = False
+) -> tuple[Monitor, list[Finding]]:
+    best = champion()
+    monitor, found = Monitor.new(how, Calibration()), []
+    for at in range(0, len(rows), size):
+        part = rows[at : at + size]
+        found += [f for _, f in monitor.answered(part, {best.version: best}, 1e9)]
+        monitor = restart(monitor) if again else monitor
+    return monitor, [f for f in found if not (isinstance(f, Evaluated) and f.kind != "data")]
+
+
+def hourly(hours: int, shift: Any, seed: int = 1, each: int = 100) -> list[AnsweredRow]:
+    rng = np.random.default_rng(seed)
+    times = np.sort(rng.uniform(0, hours * HOUR, hours * each))
+    return [row(n, float(t), float(rng.normal() + shift(t / HOUR))) for n, t in enumerate(times, 1)]
+
+
+BY_HOUR: dict[str, Any] = {"window_seconds": HOUR, "lateness_seconds": HOUR / 4}
+
+
+def test_windows_by_time_hold_the_rows_of_their_time() -> None:
+    rows = hourly(6, lambda _: 0.0)
+    rng = np.random.default_rng(2)
+    shuffled = sorted(rows, key=lambda r: r.time + rng.uniform(0, HOUR / 4))  # out of order, never late
+    _, found = play(shuffled, policy(**BY_HOUR))
+    spans = [f.span for f in found if isinstance(f, Evaluated)]
+    assert [int(s.start // HOUR) for s in spans] == [0, 1, 2, 3, 4][: len(spans)]
+    assert len(spans) >= 4
+    for span in spans:
+        assert span.rows == sum(int(r.time // HOUR) == int(span.start // HOUR) for r in rows)
+        assert span.late == 0
+
+
+def test_late_rows_are_counted_and_change_no_closed_window() -> None:
+    rows = hourly(4, lambda _: 0.0)
+    late = [row(10_000 + n, 60.0 * n, 0.0) for n in range(30)]
+    monitor, found = play([*rows[:250], *late, *rows[250:]], policy(**BY_HOUR))
+    verdicts = [f for f in found if isinstance(f, Evaluated)]
+    assert verdicts[0].span.rows == sum(r.time < HOUR for r in rows)
+    assert sum(f.span.late for f in verdicts) + monitor.inputs.horizon.late == 30
+    assert monitor.counts["answered"] == 430
+    # Windows by count hold them, and count them all the same.
+    _, found = play([*rows[:250], *late, *rows[250:]], policy(lateness_seconds=HOUR / 4))
+    assert sum(f.span.rows for f in found if isinstance(f, Evaluated)) == 400
+    assert sum(f.span.late for f in found if isinstance(f, Evaluated)) == 30
+
+
+def test_a_row_from_the_future_moves_nothing() -> None:
+    rows = hourly(3, lambda _: 0.0)
+    monitor, found = play([*rows[:150], row(9_999, 4e9, 0.0), *rows[150:]], policy(**BY_HOUR))
+    _, without = play(rows, policy(**BY_HOUR))
+    verdicts = [[f.span.rows for f in every if isinstance(f, Evaluated)] for every in (found, without)]
+    assert verdicts[0] == verdicts[1] != []
+    assert monitor.counts["ahead"] == 1
+
+
+@pytest.mark.parametrize("how", [policy(), policy(**BY_HOUR), policy(references=("previous", "training"), **BY_HOUR)])
+def test_neither_batches_nor_restarts_matter(how: Policy) -> None:
+    rows = hourly(8, lambda hour: 0.6 * (hour > 4))
+    _, whole = play(rows, how)
+    _, parts = play(rows, how, 53, again=True)
+    assert whole == parts
+    assert whole
+
+
+def test_a_daily_cycle_is_drift_from_training_and_none_from_the_same_season() -> None:
+    rows = hourly(72, lambda hour: np.sin(hour / 24 * 2 * np.pi), each=150)
+    season: dict[str, Any] = {"season_seconds": 24 * HOUR, **BY_HOUR}
+    _, plain = play(rows, policy(**BY_HOUR))
+    assert any(isinstance(f, Detected) for f in plain)
+    _, found = play(rows, policy(references=("season", "training"), **season))
+    assert not any(isinstance(f, Detected) for f in found)
+    said = [f.verdict for f in found if isinstance(f, Evaluated) and f.reference == "season"]
+    assert set(said[:24]) == {"insufficient_data"}
+    assert said[24:].count("stable") >= 0.9 * len(said[24:]) > 20
+    beside = [f.verdict for f in found if isinstance(f, Evaluated) and f.reference == "training"]
+    assert "drift" in beside
+
+
+def test_a_lasting_change_leaves_the_window_before_once() -> None:
+    rows = hourly(16, lambda hour: 1.0 * (hour > 8))
+    _, found = play(rows, policy(references=("previous",), **BY_HOUR))
+    detected = [f for f in found if isinstance(f, Detected)]
+    assert len(detected) == 1
+    assert 8 <= detected[0].span.start / HOUR <= 11
+
+
+def test_k_of_n_windows() -> None:
+    rows = hourly(24, lambda hour: 0.9 * (int(hour) % 2))
+    _, strict = play(rows, policy(**BY_HOUR))
+    _, loose = play(rows, policy(among=4, **BY_HOUR))
+    assert not [f for f in strict if isinstance(f, Detected)]
+    assert [f for f in loose if isinstance(f, Detected)]
+
+
+def test_merged_windows_are_one_window() -> None:
+    reference = champion().reference
+    assert reference is not None
+    rng = np.random.default_rng(4)
+    values = rng.normal(size=600).tolist()
+    rows = [{"x": v} for v in values]
+    whole, parts = RowWindow.empty(reference), [RowWindow.empty(reference) for _ in range(3)]
+    answers, times = [True] * 600, [float(n) for n in range(600)]
+    whole.add(reference, rows, answers, times, 1)
+    for at, part in zip((200, 0, 400), parts, strict=True):
+        part.add(reference, rows[at : at + 200], answers[:200], times[at : at + 200], at + 1)
+    for part in parts[1:]:
+        parts[0].merge(part)
+    assert parts[0] == whole
