@@ -18,7 +18,9 @@ from tidemill_console.commands import (
     package,
     predictions,
     recovery,
+    report,
     score,
+    selftest,
     stack,
     trace,
     wait,
@@ -65,6 +67,8 @@ app.command()(predictions.labels)
 app.command()(watch.watch)
 app.command()(trace.trace)
 app.command()(package.package)
+app.command()(report.report)
+app.command()(selftest.selftest)
 app.command()(models.train)
 app.command()(models.resume)
 app.command()(models.approve)

@@ -1,0 +1,1 @@
+"""A pipeline's history as a page."""
