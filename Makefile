@@ -54,6 +54,11 @@ lock: $(STAMP) ## Resolve requirements.lock again (needs the network; installs u
 up: $(STAMP) ## Start the embedded stack (ARGS for `tidemill up`)
 	@$(BIN)/tidemill up $(ARGS)
 
+# A window check beside other libraries, which it installs under .peers, and false alarms without drift
+bench-monitoring: $(STAMP)
+	@$(BIN)/python tests/benchmarks/monitoring/window_check.py $(ARGS)
+	@$(BIN)/python tests/benchmarks/false_alarms.py
+
 down: $(STAMP) ## Stop the embedded stack; what it stored stays
 	@$(BIN)/tidemill down $(ARGS)
 
