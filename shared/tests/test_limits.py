@@ -78,7 +78,11 @@ async def test_a_stream_of_nothing_but_poison_is_not_drained(platform: Platform)
         await platform.publish(requested())
     first = service("1")
     async with platform.running(first):
-        await poll(lambda: _is(letters.count, 6))
+
+        async def read() -> bool:
+            return len(handled) == 3 and await letters.count() == 6
+
+        await poll(read)
         assert first.bus.halts.streams == frozenset()
     for _ in range(20):
         await platform.redis.xadd(stream, {FIELD: b"{"})

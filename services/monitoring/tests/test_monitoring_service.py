@@ -202,6 +202,24 @@ async def until_quiet(platform: Platform) -> None:
         await asyncio.sleep(0.02)
 
 
+async def test_labels_that_come_after_everything_else_complete_a_window(platform: Platform) -> None:
+    await platform.declare(spec())
+    await platform.publish(await promote(platform, OLD, 1))
+    asked, labels = rows(1, 100)
+    async with platform.running(build(settings(platform))):
+        # The verdict on errors counts from the first verdict on inputs, so none falls due with the last label.
+        await platform.publish(*asked[:100], *labels[:10])
+        await until_labelled(platform, 10)
+        await platform.publish(*asked[100:])
+        await until_quiet(platform)
+        await platform.publish(*labels[10:60])
+        await until_labelled(platform, 60)
+        await platform.publish(*labels[60:])
+        measured = await platform.wait_for(PerformanceMeasured)
+    assert (measured.data.labelled, measured.data.complete) == (100, True)
+    assert measured.data.score == pytest.approx(rightly(labels, asked) / 100)
+
+
 async def test_pieces_in_any_order_and_number_are_counted_once(platform: Platform) -> None:
     await platform.declare(spec())
     await platform.publish(await promote(platform, OLD, 1))

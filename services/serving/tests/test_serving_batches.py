@@ -2,7 +2,6 @@
 
 import asyncio
 import io
-import os
 import sys
 from typing import Any
 
@@ -105,28 +104,6 @@ async def test_a_plan_in_the_bucket_brings_no_model_in(platform: Platform, spec:
     assert not await platform.events(BatchCompleted)
 
 
-def environment(platform: Platform) -> dict[str, str]:
-    """The test's corner as a service of its own process is told of it."""
-    told = platform.settings(ServingSettings)
-    assert told.redis.password and told.store.secret_key
-    values = {
-        "NAMESPACE": told.namespace,
-        "REDIS__URL": told.redis.url,
-        "REDIS__PASSWORD": told.redis.password.get_secret_value(),
-        "STORE__ENDPOINT": told.store.endpoint,
-        "STORE__BUCKET": told.store.bucket,
-        "STORE__ACCESS_KEY": told.store.access_key,
-        "STORE__SECRET_KEY": told.store.secret_key.get_secret_value(),
-        "KEYS__PUBLIC_FILE": str(told.keys.public_file),
-        "KEYS__PROMOTION_PUBLIC_FILE": str(told.keys.promotion_public_file),
-        "DELIVERY__LEASE_SECONDS": "2",
-        "DELIVERY__BLOCK_SECONDS": "0.1",
-        "SERVING__BATCH_PART_ROWS": "8192",
-        "SERVING__BATCH_DIRECTORY": str(platform.directory),
-    }
-    return os.environ | {f"TIDEMILL_{name}": value for name, value in values.items()}
-
-
 @pytest.mark.slow
 async def test_a_service_killed_in_the_middle_goes_on_after_the_last_finished_part(
     platform: Platform, spec: PipelineSpec, promote: Any
@@ -136,7 +113,14 @@ async def test_a_service_killed_in_the_middle_goes_on_after_the_last_finished_pa
     source = await stored(platform, 400_000)
     await platform.publish(requested(source, "big"))
     command = sys.executable, "-m", "tidemill_serving"
-    killed = await asyncio.create_subprocess_exec(*command, env=environment(platform))
+    keys = platform.settings(ServingSettings).keys
+    environment = platform.environment(
+        KEYS__PUBLIC_FILE=str(keys.public_file),
+        KEYS__PROMOTION_PUBLIC_FILE=str(keys.promotion_public_file),
+        SERVING__BATCH_PART_ROWS="8192",
+        SERVING__BATCH_DIRECTORY=str(platform.directory),
+    )
+    killed = await asyncio.create_subprocess_exec(*command, env=environment)
     try:
         await platform.wait_for(BatchProgressed, lambda e: e.data.parts >= 3)
     finally:

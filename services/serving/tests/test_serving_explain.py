@@ -59,7 +59,10 @@ async def test_contributions_over_http(platform: Platform, spec: PipelineSpec, p
     await promote(1, bias=0.0, files={"reference.json": REFERENCE.to_json()})
     service = build(platform.settings(ServingSettings, serving=ServingGroup(explain_rows=2)))
     path = "/v2/models/sales/explain"
-    async with platform.running(service), httpx.AsyncClient(base_url=f"http://127.0.0.1:{service.port}") as http:
+    async with (
+        platform.running(service),
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{service.port}", timeout=60) as http,
+    ):
         answer = (await http.post(path, json=BODY)).json()
         found = {t["name"]: np.array(t["data"]).reshape(t["shape"]) for t in answer["outputs"]}
         assert (answer["id"], answer["parameters"]["method"]) == ("why", "exact")
@@ -81,13 +84,16 @@ async def test_contributions_over_http(platform: Platform, spec: PipelineSpec, p
         assert (await http.post("/v2/models/nobody/explain", json=BODY)).status_code == 404
         many = await asyncio.gather(*(http.post(path, json=BODY) for _ in range(60)))
         assert {r.status_code for r in many} <= {200, 429}
-        assert many[0].status_code == 200
+        assert 200 in {r.status_code for r in many}  # which of them came first is not the order they were sent in
 
 
 async def test_a_package_without_a_reference_says_so(platform: Platform, spec: PipelineSpec, promote: Any) -> None:
     await platform.declare(spec)
     await promote(1)
     service = build(platform.settings(ServingSettings))
-    async with platform.running(service), httpx.AsyncClient(base_url=f"http://127.0.0.1:{service.port}") as http:
+    async with (
+        platform.running(service),
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{service.port}", timeout=60) as http,
+    ):
         response = await http.post("/v2/models/sales/explain", json=BODY)
     assert (response.status_code, set(response.json())) == (404, {"error"})

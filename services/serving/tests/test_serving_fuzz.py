@@ -144,7 +144,7 @@ async def test_no_request_brings_it_down(running: tuple[Service, str]) -> None:
 
 async def test_no_route_but_health_answers_without_a_key(running: tuple[Service, str]) -> None:
     service, key = running
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{service.port}") as client:
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{service.port}", timeout=60) as client:
         assert [(await client.get(path)).status_code for path in ("/livez", "/readyz")] == [200, 200]
         for path in paths(list(service._routes)):
             filled = path.replace("{name}", "sales").replace("{version}", "a" * 12)
@@ -176,7 +176,7 @@ async def test_what_is_not_even_http_is_cut_off(running: tuple[Service, str], ra
         answer = b""
     writer.close()
     assert not answer or answer.split(b" ")[1][:1] == b"4", answer[:200]
-    async with httpx.AsyncClient() as client:
+    async with httpx.AsyncClient(timeout=60) as client:
         assert (await client.get(f"http://127.0.0.1:{service.port}/livez")).status_code == 200
 
 

@@ -238,7 +238,10 @@ async def test_a_package_that_does_not_stand_up_is_refused_and_the_old_model_goe
     else:
         options["files"] = {"signature.json": b"{}"}
     service = service_for(platform, delivery=DeliverySettings(lease_seconds=0.4, block_seconds=0.2, max_deliveries=2))
-    async with platform.running(service), httpx.AsyncClient(base_url=f"http://127.0.0.1:{service.port}") as http:
+    async with (
+        platform.running(service),
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{service.port}", timeout=60) as http,
+    ):
         assert (await http.get("/v2/models/sales/ready")).status_code == 200
         new = await promote(2, bias=1.0, **options)
         await platform.publish(new)
@@ -279,7 +282,7 @@ async def test_every_replica_follows(platform: Platform, spec: PipelineSpec, pro
             await platform.publish(event)
             await deployed(platform, sequence)
             for service in (first, second):
-                async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{service.port}") as http:
+                async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{service.port}", timeout=60) as http:
                     for _ in range(200):
                         found = await http.get("/v2/models/sales")
                         if found.status_code == 200 and found.json()["versions"][0] == event.data.version:
@@ -293,7 +296,10 @@ async def test_a_promotion_without_its_event_is_found(platform: Platform, spec: 
     await platform.declare(spec)
     await promote(1, bias=0.0)
     service = service_for(platform, serving=ServingGroup(refresh_seconds=0.1))
-    async with platform.running(service), httpx.AsyncClient(base_url=f"http://127.0.0.1:{service.port}") as http:
+    async with (
+        platform.running(service),
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{service.port}", timeout=60) as http,
+    ):
         silent = await promote(2, bias=1.0)
         for _ in range(200):
             found = await http.get("/v2/models/sales")
@@ -314,7 +320,10 @@ async def test_the_inference_protocol(
     service = service_for(platform, serving=ServingGroup(max_body_bytes=100_000, max_rows=2_000))
     numeric = {"name": "numeric", "datatype": "FP32", "shape": [1, 2], "data": [1.0, None]}
     colour = {"name": "colour", "datatype": "BYTES", "shape": [1], "data": ["green"]}
-    async with platform.running(service), httpx.AsyncClient(base_url=f"http://127.0.0.1:{service.port}") as http:
+    async with (
+        platform.running(service),
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{service.port}", timeout=60) as http,
+    ):
         paths = ("/v2", "/v2/health/live", "/v2/health/ready", "/v2/openapi.json")
         for path in (*paths, f"/v2/models/sales/versions/{version}/ready"):
             assert (await http.get(path)).status_code == 200, path

@@ -1,7 +1,6 @@
 """The whole service on a real Redis and a real object store."""
 
 import asyncio
-import os
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -332,30 +331,12 @@ async def test_a_rejected_model_does_not_end_the_answer_to_a_drift(platform: Pla
     assert third.data.version != second.data.version
 
 
-def environment(platform: Platform) -> dict[str, str]:
-    """The test's corner as a service of its own process is told of it."""
-    told = platform.settings(TrainingSettings)
-    assert told.redis.password and told.store.secret_key
-    values = {
-        "NAMESPACE": told.namespace,
-        "REDIS__URL": told.redis.url,
-        "REDIS__PASSWORD": told.redis.password.get_secret_value(),
-        "STORE__ENDPOINT": told.store.endpoint,
-        "STORE__BUCKET": told.store.bucket,
-        "STORE__ACCESS_KEY": told.store.access_key,
-        "STORE__SECRET_KEY": told.store.secret_key.get_secret_value(),
-        "DELIVERY__LEASE_SECONDS": "2",
-        "DELIVERY__BLOCK_SECONDS": "0.1",
-    }
-    return os.environ | {f"TIDEMILL_{name}": value for name, value in values.items()}
-
-
 async def test_a_service_killed_in_the_middle_is_repeated_and_makes_one_model(platform: Platform) -> None:
     long = SearchPolicy(families=("random_forest",), trials=10, seconds=30)
     data = Data(platform, await platform.declare(spec().model_copy(update={"search": long})))
     await data.add()
     command = sys.executable, "-m", "tidemill_training"
-    killed = await asyncio.create_subprocess_exec(*command, env=environment(platform))
+    killed = await asyncio.create_subprocess_exec(*command, env=platform.environment())
     try:
         await platform.wait_for(TrainingProgressed, lambda e: e.data.stage == "searching")
     finally:

@@ -10,7 +10,6 @@ import sys
 import time
 import urllib.request
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
@@ -19,10 +18,11 @@ from redis.asyncio import Redis
 
 from faultkit.process import Process
 from faultkit.proxy import Proxy
+from tidemill_console.connection import Client
 from tidemill_shared import credentials, embedded
 from tidemill_shared.bus import Bus
 from tidemill_shared.pipelines import Pipelines
-from tidemill_shared.settings import RedisSettings, StoreSettings
+from tidemill_shared.settings import KeySettings, RedisSettings, StoreSettings
 from tidemill_shared.store import Store
 
 SERVICES = ("ingestion", "training", "packaging", "validation", "serving", "monitoring")
@@ -178,7 +178,7 @@ class Fleet:
             return False
 
     @contextlib.asynccontextmanager
-    async def client(self) -> AsyncIterator["Client"]:
+    async def client(self) -> AsyncIterator[Client]:
         """A person's connections, around the proxies."""
         secret = self.credentials.redis_password().read_text()
         bus = Bus(
@@ -197,7 +197,7 @@ class Fleet:
         )
         await store.start()
         try:
-            yield Client(bus, store, Pipelines(store), self.namespace)
+            yield Client(bus, store, Pipelines(store), self.namespace, KeySettings())
         finally:
             await bus.redis.aclose()
             store.close()
@@ -212,13 +212,3 @@ class Fleet:
         for proxy in self.proxies.values():
             await proxy.stop()
         await asyncio.gather(*(p.stop() for p in self.servers.values()))
-
-
-@dataclass(frozen=True)
-class Client:
-    """Has what the console's commands take as their client."""
-
-    bus: Bus
-    store: Store
-    pipelines: Pipelines
-    namespace: str

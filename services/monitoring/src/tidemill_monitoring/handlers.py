@@ -85,7 +85,7 @@ class Handlers:
         batch.feed(join)
         expired = await self._expired(pipeline, memory, join, wall)
         champions = await self._champions(spec.name, join, monitor)
-        found = await asyncio.to_thread(_judge, monitor, join, champions, len(expired), wall)
+        found = await asyncio.to_thread(_judge, monitor, join, champions, len(expired), wall, named=bool(batch.items))
         version, writes = memory.writes(monitor, join, expired, awaited=spec.retrain.triggers, wall=wall)
         writes += self._spooled(spec, join, monitor, wall)
         self._monitors[pipeline] = (version, monitor)
@@ -152,7 +152,9 @@ def _measure(pipeline: str, join: Join, found: Found) -> None:
             counter("tidemill.monitoring.windows").add(1, labels)
 
 
-def _judge(monitor: Monitor, join: Join, champions: dict[str, Champion], expired: int, wall: float) -> Judged:
+def _judge(
+    monitor: Monitor, join: Join, champions: dict[str, Champion], expired: int, wall: float, *, named: bool
+) -> Judged:
     """The domain's part of a batch; in a thread, because the first verdict on a window calibrates its thresholds."""
     monitor.counts.update(join.counts)
     monitor.counts["expired"] += expired
@@ -160,6 +162,5 @@ def _judge(monitor: Monitor, join: Join, champions: dict[str, Champion], expired
     labelled = monitor.labelled(join.labelled, wall)
     for id_, label, at in join.corrections:
         monitor.corrected(id_, label, at)
-    # A batch of nothing but dead letters has no event that could bring further news.
-    named = answered or labelled or join.counts
+    # A batch of nothing but dead letters names no row, and has no event that could bring further news.
     return Judged(answered, labelled, [*monitor.refused(join.refused, wall), *(monitor.matured(wall) if named else [])])

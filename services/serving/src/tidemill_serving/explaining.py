@@ -48,7 +48,7 @@ class Explaining:
     async def answer(self, request: Request) -> Response:
         """Answer one request. Raises HTTPException."""
         name = request.path_params["name"]
-        loaded = self._find(name, request.path_params.get("version"))
+        loaded = await self._find(name, request.path_params.get("version"))
         asked, rows, pairs = self._read(await request.body(), loaded.model.layout)
         if self._waiting >= _WAITING:
             raise HTTPException(429, "too many explanations are waiting: come again later", {"retry-after": "1"})

@@ -104,9 +104,9 @@ class Protocol:
                 found.append({"name": name, "version": "", "state": "UNAVAILABLE", "reason": problem or _NONE_YET})
         return _json(found)
 
-    def find(self, name: str, wanted: str | None) -> Loaded:
+    async def find(self, name: str, wanted: str | None) -> Loaded:
         """The loaded model. Raises HTTPException: 404, or 503 while a declared pipeline has none."""
-        loaded = self._models.get(name, wanted)
+        loaded = await self._models.get(name, wanted)
         if loaded:
             return loaded
         if name not in self._pipelines.names():
@@ -116,17 +116,17 @@ class Protocol:
             raise HTTPException(503, self._models.problem(name) or _NONE_YET)
         raise HTTPException(404, f"version {wanted!r} of {name!r} is not loaded; {', '.join(versions)} is")
 
-    def _of(self, request: Request) -> Loaded:
-        return self.find(request.path_params["name"], request.path_params.get("version"))
+    async def _of(self, request: Request) -> Loaded:
+        return await self.find(request.path_params["name"], request.path_params.get("version"))
 
     async def metadata(self, request: Request) -> Response:
         """Model metadata."""
         name = request.path_params["name"]
-        return _json(protocol.metadata(name, self._of(request).model, self._models.versions(name)))
+        return _json(protocol.metadata(name, (await self._of(request)).model, self._models.versions(name)))
 
     async def model_ready(self, request: Request) -> Response:
         """Whether the newest promotion is what answers."""
-        loaded = self._of(request)
+        loaded = await self._of(request)
         problem = self._models.problem(request.path_params["name"])
         if problem:
             return _json({"error": problem}, 503)

@@ -2,7 +2,7 @@
 model."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import orjson
 from starlette.exceptions import HTTPException
@@ -17,7 +17,7 @@ from tidemill_serving.settings import ServingGroup
 from tidemill_shared.log import logger
 
 log = logger(__name__)
-Find = Callable[[str, str | None], Loaded]
+Find = Callable[[str, str | None], Awaitable[Loaded]]
 """The loaded model of a name and version. Raises HTTPException."""
 _LARGE_BODY_BYTES = 64 * 1024
 """From here on reading a request is worth a thread, so that the streams and health checks go on."""
@@ -56,7 +56,7 @@ class Inference:
             raise HTTPException(405, "Method Not Allowed", {"allow": "POST"})
         name = scope["path_params"]["name"]
         # Read once: this request is answered by this model, whatever is promoted meanwhile.
-        loaded = self._find(name, scope["path_params"].get("version"))
+        loaded = await self._find(name, scope["path_params"].get("version"))
         body = await self._body(scope, receive)
         if len(body) < _LARGE_BODY_BYTES:
             asked = self._read(body, loaded)

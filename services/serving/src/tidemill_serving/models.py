@@ -21,6 +21,9 @@ log = logger(__name__)
 _ASK_SECONDS = 1.0
 """A pipeline without a model asks the registry at most this often before it refuses."""
 
+_WAKE_SECONDS = 10.0
+"""A request waits this long at most for a model that is being loaded again."""
+
 _LOADS = 2
 """Packages loaded at once: when hundreds are asked for together, their bytes shall not be in memory together."""
 
@@ -41,10 +44,13 @@ class Models:
         self._loading = asyncio.Semaphore(_LOADS)
         self._waking: dict[str, asyncio.Task[None]] = {}
 
-    def get(self, pipeline: str, version: str | None = None) -> Loaded | None:
-        """The model that answers for a pipeline, or the loaded one of that version; one that rests is sent for."""
-        if self._shelf.resting(pipeline) and pipeline not in self._waking:
-            self._waking[pipeline] = asyncio.create_task(self._wake(pipeline))
+    async def get(self, pipeline: str, version: str | None = None) -> Loaded | None:
+        """The model that answers for a pipeline, or the loaded one of that version; one that rests is waited for."""
+        if self._shelf.resting(pipeline):
+            if pipeline not in self._waking:
+                self._waking[pipeline] = asyncio.create_task(self._wake(pipeline))
+            # Not cancelled with one who gives up: others may wait for the same.
+            await asyncio.wait([self._waking[pipeline]], timeout=_WAKE_SECONDS)
         return next((m for m in self._loaded(pipeline) if version in (None, m.version)), None)
 
     def _loaded(self, pipeline: str) -> list[Loaded]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import secrets
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -24,6 +25,7 @@ from tidemill_shared.testing.servers import Servers
 
 EventT = TypeVar("EventT", bound=Event[Any])
 SettingsT = TypeVar("SettingsT", bound=Settings)
+_START_SECONDS = 60.0
 
 
 class Platform:
@@ -78,15 +80,34 @@ class Platform:
         }
         return kind(**(values | overrides))
 
+    def environment(self, **changes: str) -> dict[str, str]:
+        """This corner as a service in a process of its own is told of it, with short leases."""
+        values = {
+            "NAMESPACE": self.namespace,
+            "REDIS__URL": self._redis.url,
+            "REDIS__PASSWORD": self.servers.redis_password,
+            "STORE__ENDPOINT": self._store.endpoint,
+            "STORE__BUCKET": self._store.bucket,
+            "STORE__ACCESS_KEY": self.servers.access_key,
+            "STORE__SECRET_KEY": self.servers.secret_key,
+            "DELIVERY__LEASE_SECONDS": "2",
+            "DELIVERY__BLOCK_SECONDS": "0.1",
+        }
+        return os.environ | {f"TIDEMILL_{name}": value for name, value in (values | changes).items()}
+
     @contextlib.asynccontextmanager
     async def running(self, service: Service) -> AsyncIterator[Service]:
         """Run a built service until the block ends; fails when the service failed."""
         stop = asyncio.Event()
         task = asyncio.create_task(service.run(stop))
         try:
-            while await service._probe() is not None:
+            deadline = asyncio.get_running_loop().time() + _START_SECONDS
+            # A service may halt a stream before anyone has seen it ready.
+            while (problem := await service._probe()) is not None and not problem.startswith("halted"):
                 if task.done():
                     raise AssertionError(f"{service.name} ended while starting: {task.exception()!r}")
+                if asyncio.get_running_loop().time() > deadline:
+                    raise AssertionError(f"{service.name} is not ready after {_START_SECONDS:g} s: {problem}")
                 await asyncio.sleep(0.01)
             yield service
         finally:

@@ -13,7 +13,6 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-from redis.exceptions import RedisError
 
 from tidemill_console.acceptance.outcome import Outcome
 from tidemill_console.acceptance.specification import KEY, TARGET, TIME, specification
@@ -21,8 +20,9 @@ from tidemill_console.acceptance.stream import Stream, moment
 from tidemill_console.commands.data import publish_file
 from tidemill_console.commands.declare import declare_pipeline
 from tidemill_console.connection import Client
+from tidemill_console.following import follow
 from tidemill_console.output import say
-from tidemill_contracts.envelope import FIELD, Event, content_id
+from tidemill_contracts.envelope import Event, content_id
 from tidemill_contracts.events import (
     DataArrived,
     DatasetPrepared,
@@ -42,11 +42,10 @@ from tidemill_contracts.events import (
 from tidemill_contracts.pipeline import PipelineSpec
 from tidemill_contracts.prediction import ObservedLabel, RequestedPrediction
 from tidemill_contracts.registry import EVENTS, InvalidEvent, parse
-from tidemill_contracts.streams import stream_key
 from tidemill_shared.errors import TidemillError
 
 _SOURCE = "urn:tidemill:acceptance"
-_WATCHED = tuple(cls for cls in EVENTS.values() if cls.plane == "control")
+_WATCHED = (*(cls for cls in EVENTS.values() if cls.plane == "control"), PredictionCompleted, PredictionFailed)
 _QUIET_SECONDS = 0.15
 _PATIENCE_SECONDS = 600.0
 _TOLD_ROWS = 4_000
@@ -198,23 +197,11 @@ class Play:
             await asyncio.sleep(0.03)
 
     async def _listen(self) -> None:
-        namespace, name = self._client.namespace, self._spec.name
-        position: dict[Any, Any] = {stream_key(namespace, k.type_name()): "0" for k in _WATCHED}
-        for kind in (PredictionCompleted, PredictionFailed):
-            position[stream_key(namespace, kind.type_name(), name)] = "0"
-        while True:
-            try:
-                reply: Any = await self._client.bus.redis.xread(dict(position), count=2_000, block=200)
-            except RedisError:
-                await asyncio.sleep(0.2)
-                continue
-            for key, entries in reply.items() if isinstance(reply, dict) else reply or ():
-                for entry, fields in entries:
-                    position[key.decode()] = entry.decode()
-                    # Many pipelines share a stream: most entries are not ours, and need no parsing.
-                    body = fields.get(FIELD.encode(), b"")
-                    if name.encode() in body and self._take(body):
-                        self._open.setdefault(key.decode(), set()).add(entry.decode())
+        name = self._spec.name
+        async for entry in follow(self._client, name, _WATCHED):
+            # Many pipelines share a stream: most entries are not ours, and need no parsing.
+            if name.encode() in entry.body and self._take(entry.body):
+                self._open.setdefault(entry.stream, set()).add(entry.id)
 
     def _take(self, body: bytes) -> bool:
         """Whether it is a new event of the control plane."""

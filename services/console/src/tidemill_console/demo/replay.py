@@ -12,7 +12,8 @@ from redis.exceptions import RedisError
 
 from tidemill_console.connection import Client
 from tidemill_console.demo.seasons import Line, played
-from tidemill_contracts.envelope import FIELD, Event, content_id
+from tidemill_console.following import follow
+from tidemill_contracts.envelope import Event, content_id
 from tidemill_contracts.events import (
     DataArrived,
     DriftDetected,
@@ -32,7 +33,6 @@ from tidemill_contracts.events import (
 )
 from tidemill_contracts.prediction import ObservedLabel, RequestedPrediction
 from tidemill_contracts.registry import InvalidEvent, parse
-from tidemill_contracts.streams import stream_key
 
 WATCHED: tuple[type[Event[Any]], ...] = (
     DataArrived,
@@ -159,20 +159,8 @@ class Replay:
 
     async def collect(self) -> None:
         """Read answers and events from the beginning of their streams, for ever; needs no group and loses nothing."""
-        namespace = self._client.namespace
-        position: dict[Any, Any] = {stream_key(namespace, k.type_name()): "0" for k in WATCHED}
-        for kind in (PredictionCompleted, PredictionFailed):
-            position[stream_key(namespace, kind.type_name(), self._pipeline)] = "0"
-        while True:
-            try:
-                reply: Any = await self._client.bus.redis.xread(dict(position), count=2_000, block=200)
-            except RedisError:
-                await asyncio.sleep(0.2)
-                continue
-            for name, entries in reply.items() if isinstance(reply, dict) else reply or ():
-                for entry, fields in entries:
-                    position[name.decode()] = entry.decode()
-                    self._take(fields.get(FIELD.encode(), b""))
+        async for entry in follow(self._client, self._pipeline, (*WATCHED, PredictionCompleted, PredictionFailed)):
+            self._take(entry.body)
 
     def _take(self, body: bytes) -> None:
         try:
