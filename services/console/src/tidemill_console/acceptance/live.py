@@ -45,7 +45,8 @@ from tidemill_contracts.registry import EVENTS, InvalidEvent, parse
 from tidemill_shared.errors import TidemillError
 
 _SOURCE = "urn:tidemill:acceptance"
-_WATCHED = (*(cls for cls in EVENTS.values() if cls.plane == "control"), PredictionCompleted, PredictionFailed)
+_CONTROL = (kind for kind in EVENTS.values() if kind.plane == "control")
+_WATCHED: tuple[type[Event[Any]], ...] = (*_CONTROL, PredictionCompleted, PredictionFailed)
 _QUIET_SECONDS = 0.15
 _PATIENCE_SECONDS = 600.0
 _TOLD_ROWS = 4_000
