@@ -70,7 +70,7 @@ def shell(
 
 def test_every_page_with_commands_is_run() -> None:
     pages = subprocess.check_output(["git", "ls-files", "*.md"], cwd=ROOT, text=True).split()
-    here = {"README.md", "CONTRIBUTING.md", *(f"services/{name}/README.md" for name in SERVICES)}
+    here = {"README.md", "CONTRIBUTING.md", "deploy/SECURITY.md", *(f"services/{name}/README.md" for name in SERVICES)}
     assert {page for page in pages if blocks(page)} <= here | ELSEWHERE.keys()
 
 
@@ -91,7 +91,9 @@ def test_using_it(checkout: Path) -> None:
         assert "model.deployed" in done.stdout
 
     try:
-        for command in blocks("README.md")[1]:
+        *used, down = blocks("README.md")[1]
+        (rotate,), status = blocks("deploy/SECURITY.md")[0], next(c for c in used if c.endswith("status"))
+        for command in (*used, rotate, status, down):
             if " watch" in command:
                 until_interrupted(command)
                 continue
@@ -165,6 +167,9 @@ def test_compose(checkout: Path) -> None:
         done = shell(f"{demo} --until 1916 --pace wait", checkout)
         assert "answered 188, lost 0, doubled 0" in done.stderr + done.stdout, done.stderr[-3000:]
         assert shell(status, checkout).returncode == 0
+        for command in (*blocks("deploy/SECURITY.md")[1], status):
+            done = shell(command, checkout)
+            assert done.returncode == 0, f"{command}\n{done.stderr[-3000:]}"
     finally:
         shell("docker compose down --volumes", checkout)
 
