@@ -1,4 +1,4 @@
-"""The routes as ``contracts/openapi.yaml`` describes them: the same paths, and no answer it does not know.
+"""The routes as ``openapi.json`` describes them: the same paths, and no answer it does not know.
 
 ``TIDEMILL_FUZZ_CASES`` says how many requests (``make fuzz``), ``TIDEMILL_FUZZ_SEED`` which.
 """
@@ -21,14 +21,11 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 def document() -> dict[str, Any]:
-    """Of all services, with what serving says of itself in place of what all say."""
-    found: dict[str, Any] = yaml.safe_load((ROOT / "contracts" / "openapi.yaml").read_text())
-    found["paths"] = {path: part for path, part in found["paths"].items() if not path.startswith("/v1/")}  # ingestion's
-    own = ROOT / "services" / "serving" / "openapi.json"
-    if own.exists():
-        said = json.loads(own.read_text())
-        found["paths"] = {path: found["paths"][path] for path in ("/livez", "/readyz")} | said["paths"]
-        found["components"]["schemas"] |= said["components"]["schemas"]
+    """What serving says of itself, with the health checks that every service answers."""
+    common = yaml.safe_load((ROOT / "contracts" / "openapi.yaml").read_text())
+    found: dict[str, Any] = json.loads((ROOT / "services" / "serving" / "openapi.json").read_text())
+    found["paths"] |= {path: common["paths"][path] for path in ("/livez", "/readyz")}
+    found["components"]["schemas"] |= common["components"]["schemas"]
     found["components"]["schemas"]["Tensor"]["properties"]["name"] = {
         "enum": ["height", "weight", "colour", "numeric", "categorical"]
     }
