@@ -13,6 +13,9 @@ from tidemill_contracts.events import DriftDetected, ModelPromoted
 from tidemill_contracts.registry import parse_as
 from tidemill_contracts.streams import stream_key
 
+_QUICK_SECONDS = 0.005
+"""A latency below this is the clock's own noise."""
+
 
 def _envelope(number: int, kind: str, subject: str) -> bytes:
     return json.dumps(
@@ -49,6 +52,8 @@ async def malformed(run: Run) -> None:
     await run.answered(240)
     among = await load.latency(run.client, run.evidence.sent - good)
     run.evidence.figures |= {"p95_ms_alone": round(alone * 1e3, 1), "p95_ms_among_malformed": round(among * 1e3, 1)}
+    if run.size.judges_times and among > 2 * max(alone, _QUICK_SECONDS):
+        run.evidence.complaints.append(f"I10: the good ones' p95 went from {alone * 1e3:.0f} to {among * 1e3:.0f} ms")
     for name, process in run.fleet.services.items():
         if len(process.deaths) != lives[name]:
             run.evidence.complaints.append(f"I10: {name} was restarted")

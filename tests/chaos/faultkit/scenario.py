@@ -32,6 +32,8 @@ class Size:
     """At each step of each service."""
     steps: int
     """Of how many steps, chosen by the seed."""
+    judges_times: bool = False
+    """Whether a latency that doubles fails a row: no test of the suite depends on a clock."""
 
 
 SHORT = Size(
@@ -47,6 +49,7 @@ WHOLE = Size(
     storm=1_000,
     deaths=20,
     steps=28,
+    judges_times=True,
 )
 
 
