@@ -19,10 +19,10 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, precon
 from pydantic import SecretStr
 
 from tidemill_contracts.envelope import FIELD
-from tidemill_shared.bus import connect
 from tidemill_shared.dead_letters import DeadLetters
 from tidemill_shared.delivery import Completion, Delivery, Mailbox, Once, delivery_of
 from tidemill_shared.errors import StaleState
+from tidemill_shared.nodes import connect
 from tidemill_shared.settings import RedisSettings
 from tidemill_shared.testing.servers import Servers
 from tidemill_shared.trimming import trim

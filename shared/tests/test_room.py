@@ -118,7 +118,7 @@ async def test_under_pressure_what_was_answered_goes_earlier_and_what_was_not_st
         await platform.redis.xadd(stream, {FIELD: b"{}"})
 
         async def length() -> int:
-            await tidy(platform.redis, "g", settings, control=[], lanes=[stream], read=[stream])
+            await tidy(platform.bus.nodes, "g", settings, control=[], lanes=[stream], read=[stream])
             return int(await platform.redis.xlen(stream))
 
         assert await length() == 7

@@ -23,8 +23,8 @@ from typing import Any
 from pydantic import SecretStr
 
 from tidemill_contracts.envelope import FIELD
-from tidemill_shared.bus import connect
 from tidemill_shared.delivery import Completion, Delivery, Mailbox, Once, delivery_of
+from tidemill_shared.nodes import connect
 from tidemill_shared.scripts import Script
 from tidemill_shared.settings import RedisSettings
 from tidemill_shared.testing.servers import Servers, local_servers

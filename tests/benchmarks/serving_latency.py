@@ -17,8 +17,9 @@ from redis.asyncio import Redis
 from tidemill_contracts.envelope import FIELD
 from tidemill_contracts.events import PredictionCompleted, PredictionRequested
 from tidemill_contracts.streams import stream_key
-from tidemill_shared.bus import Bus, connect
+from tidemill_shared.bus import Bus
 from tidemill_shared.lane import OnBatch
+from tidemill_shared.nodes import connect
 from tidemill_shared.raw import call
 from tidemill_shared.settings import RedisSettings
 

@@ -11,6 +11,7 @@ import sys
 from collections.abc import AsyncIterator, Iterable
 from datetime import UTC, datetime, timedelta
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -45,6 +46,7 @@ from tidemill_monitoring.app import build
 from tidemill_monitoring.keys import Keys
 from tidemill_monitoring.settings import MonitoringGroup, MonitoringSettings
 from tidemill_shared.testing.platform import Platform
+from tidemill_shared.testing.servers import Servers
 
 PIPELINE = "spins"
 START = datetime(1915, 4, 1, tzinfo=UTC)
@@ -175,7 +177,8 @@ def rightly(labels: Iterable[Any], asked: Iterable[Any]) -> int:
 
 
 async def state(platform: Platform) -> dict[str, Any]:
-    stored = await platform.redis.get(Keys(platform.namespace, PIPELINE).state)
+    key = Keys(platform.namespace, PIPELINE).state
+    stored: Any = await platform.bus.nodes.of(key).get(key)
     found: dict[str, Any] = orjson.loads(stored) if stored else {"counts": {}}
     return found
 
@@ -193,9 +196,10 @@ async def until_quiet(platform: Platform) -> None:
     deadline = asyncio.get_running_loop().time() + 30
     kinds = (PredictionRequested, PredictionCompleted, PredictionFailed, LabelObserved)
     streams = [f"{{{platform.namespace}:{PIPELINE}}}:{kind.type_name()}" for kind in kinds]
+    redis = platform.bus.nodes.of(streams[0])
     while True:
-        groups = [(await platform.redis.xinfo_groups(s))[0] for s in streams]
-        ends = [(await platform.redis.xinfo_stream(s))["last-generated-id"] for s in streams]
+        groups = [(await redis.xinfo_groups(s))[0] for s in streams]
+        ends = [(await redis.xinfo_stream(s))["last-generated-id"] for s in streams]
         if all(g["pending"] == 0 and g["last-delivered-id"] == end for g, end in zip(groups, ends, strict=True)):
             return
         assert asyncio.get_running_loop().time() < deadline
@@ -218,6 +222,25 @@ async def test_labels_that_come_after_everything_else_complete_a_window(platform
         measured = await platform.wait_for(PerformanceMeasured)
     assert (measured.data.labelled, measured.data.complete) == (100, True)
     assert measured.data.score == pytest.approx(rightly(labels, asked) / 100)
+
+
+async def test_in_a_cluster_verdicts_and_labelled_rows_reach_the_control_plane_once(
+    cluster: Servers, signing_keys: tuple[Path, Path], tmp_path: Path
+) -> None:
+    async with Platform.open(cluster, signing_keys, tmp_path) as platform:
+        await platform.declare(spec(feedback_rows=200))
+        await platform.publish(await promote(platform, OLD, 1))
+        asked, labels = rows(1, 200)
+        async with platform.running(build(settings(platform))):
+            await platform.publish(*asked, *labels)
+            await until_labelled(platform, 200)
+            arrived = await platform.wait_for(DataArrived, timeout=60)
+            await platform.wait_for(PerformanceMeasured, timeout=60)
+        evaluated = [e for e in await platform.events(DriftEvaluated, PIPELINE) if e.data.kind == "data"]
+        assert [e.data.verdict for e in evaluated] == ["stable", "stable"]
+        assert arrived.data.rows
+        assert 100 < arrived.data.rows <= 200  # the newest are kept for a while, lest their data be broken
+        assert len(await platform.events(DataArrived)) == 1
 
 
 async def test_pieces_in_any_order_and_number_are_counted_once(platform: Platform) -> None:

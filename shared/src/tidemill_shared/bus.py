@@ -11,16 +11,16 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
-from urllib.parse import quote, urlsplit, urlunsplit
 
 from faststream import AckPolicy
 from faststream.redis import RedisBroker, StreamSub
 from faststream.redis.annotations import RedisStreamMessage
-from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio import Redis
+from redis.asyncio.client import Pipeline
 from redis.asyncio.retry import Retry
-from redis.backoff import ExponentialBackoff, NoBackoff
+from redis.backoff import ExponentialBackoff
+from redis.exceptions import AskError, RedisError
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from tidemill_contracts.envelope import FIELD, Event
@@ -34,6 +34,8 @@ from tidemill_shared.halts import Halts
 from tidemill_shared.lane import OnBatch, OnStale
 from tidemill_shared.lanes import Lanes
 from tidemill_shared.log import logger
+from tidemill_shared.nodes import Nodes, redis_url
+from tidemill_shared.outbox import Write
 from tidemill_shared.room import Room, when_there_is_room
 from tidemill_shared.settings import DeliverySettings, RedisSettings
 from tidemill_shared.tasks import end
@@ -47,36 +49,6 @@ Handler = Callable[[Any], Awaitable[Event[Any] | Sequence[Event[Any]] | None]]
 
 _ATTEMPT_PAUSES = (0.2, 1.0)
 """Seconds between attempts at a retryable handler before the entry is left pending."""
-
-_CONNECTIONS = 32
-"""Of one client: more than a single-threaded server can make use of."""
-_CONNECTION_PATIENCE_SECONDS = 20.0
-
-
-def redis_url(settings: RedisSettings) -> str:
-    """The URL with its credentials, which exist in memory only."""
-    parts = urlsplit(settings.url)
-    password = settings.secret()
-    if not password:
-        return settings.url
-    credentials = f"{quote(settings.username or '', safe='')}:{quote(password, safe='')}@"
-    return urlunsplit(parts._replace(netloc=credentials + parts.netloc))
-
-
-def connect(settings: RedisSettings, *, timeout_seconds: float = 5.0) -> Redis:
-    """A client that does not retry blindly: a write whose answer was lost must only be repeated with the same id.
-
-    Whoever finds all connections in use waits for one: the lanes of hundreds of pipelines may be done at once.
-    """
-    pool = BlockingConnectionPool.from_url(
-        redis_url(settings),
-        max_connections=_CONNECTIONS,
-        timeout=_CONNECTION_PATIENCE_SECONDS,
-        retry=Retry(NoBackoff(), 0),
-        socket_timeout=timeout_seconds,
-        socket_connect_timeout=3.0,
-    )
-    return Redis.from_pool(pool)
 
 
 @dataclass(frozen=True)
@@ -122,15 +94,19 @@ class Bus:
         self.consumer = f"{group}-{instance}"
         self.namespace = namespace
         self.delivery = delivery or DeliverySettings()
-        self.redis = connect(redis)
+        self.nodes = Nodes(redis, namespace)
+        self.redis = self.nodes.control
         self.halts = Halts(self.redis, namespace, group, self.delivery)
         self.mailbox = Mailbox(
-            self.redis, namespace, group, self.consumer, self.delivery.lease_seconds, on_done=self.halts.note
+            self.nodes, namespace, group, self.consumer, self.delivery.lease_seconds, on_done=self.halts.note
         )
-        self.room = Room(self.redis, self.delivery)
+        self.room = Room(self.nodes, self.delivery)
         self._stopping = asyncio.Event()
         self.broker = RedisBroker(
-            redis_url(redis), message_format=CloudEventsFormat, logger=logging.getLogger("faststream")
+            redis_url(redis),
+            message_format=CloudEventsFormat,
+            logger=logging.getLogger("faststream"),
+            **self.nodes.options(),
         )
         self.subscriptions: list[Subscription] = []
         self.lane: Lanes | None = None
@@ -191,11 +167,16 @@ class Bus:
 
     async def connect(self) -> None:
         """Reach Redis, load the scripts, create the groups. Raises redis errors."""
-        await self.redis.ping()
+        await self.reach()
         await self.mailbox.load_scripts()
         await self.mailbox.open(self._stream(sub.event) for sub in self.subscriptions)
         await self.halts.look()
         self._tails = [(event, cb, await end_of(self.redis, self._stream(event))) for event, cb, _ in self._tails]
+
+    async def reach(self) -> None:
+        """Find the server, or the servers of the cluster: enough to publish. Raises redis errors."""
+        await self.nodes.look()
+        await self.redis.ping()
 
     async def start(self) -> None:
         """Begin consuming."""
@@ -205,7 +186,7 @@ class Bus:
         self._tasks.append(asyncio.create_task(self._watch_halts(), name="halts"))
         self._tasks += [asyncio.create_task(tail, name="tail") for tail in self._following()]
         if self.lane:
-            self._tasks += self.lane.start()
+            self.lane.start()
 
     def _following(self) -> list[Coroutine[Any, Any, None]]:
         seconds = self.delivery.block_seconds
@@ -218,7 +199,7 @@ class Bus:
         if self.lane:
             await self.lane.stop()
         await self.broker.stop()
-        await self.redis.aclose()
+        await self.nodes.aclose()
 
     def failed(self) -> str | None:
         """What has died and will not come back by itself; None while all is well.
@@ -228,26 +209,31 @@ class Bus:
         for subscriber in self.broker.subscribers:
             if not subscriber.running:
                 return f"subscriber {subscriber.specification.name if subscriber.specification else ''} has stopped"
-        for task in self._tasks:
+        for task in (*self._tasks, *(self.lane.tasks if self.lane else ())):
             if task.done():
                 error = None if task.cancelled() else task.exception()
                 return f"{task.get_name()} has stopped: {error!r}"
-        return None
+        return self.nodes.failed()
 
     # -- publishing ------------------------------------------------------------------------------------------------
 
     async def publish(self, *events: Event[Any]) -> None:
         """Add events to their streams; repeated, after a lost answer, with the same ids. Waits while Redis is full."""
-        retry = Retry(ExponentialBackoff(cap=1.0, base=0.05), 8, (RedisConnectionError, RedisTimeoutError))
+        retry = Retry(ExponentialBackoff(cap=1.0, base=0.05), 8, (RedisConnectionError, RedisTimeoutError, AskError))
 
         async def add() -> None:
-            pipeline = self.redis.pipeline(transaction=False)
+            pipelines: dict[Redis, Pipeline] = {}
             for event in events:
-                pipeline.xadd(event.stream(self.namespace), {FIELD: telemetry.traced(event).to_json()})
-            await pipeline.execute()
+                stream = event.stream(self.namespace)
+                redis = self.nodes.of(stream)
+                pipeline = pipelines.get(redis) or pipelines.setdefault(redis, redis.pipeline(transaction=False))
+                pipeline.xadd(stream, {FIELD: telemetry.traced(event).to_json()})
+            for pipeline in pipelines.values():
+                await pipeline.execute()
 
         async def again(_error: Exception) -> None:
-            return None
+            with contextlib.suppress(RedisError):
+                await self.nodes.look()
 
         await when_there_is_room(functools.partial(retry.call_with_retry, add, again))
 
@@ -261,11 +247,11 @@ class Bus:
         self,
         outputs: Sequence[Output] = (),
         *,
-        writes: Sequence[tuple[str | bytes | int | float, ...]] = (),
+        writes: Sequence[Write] = (),
         guard: tuple[str, bytes | None] | None = None,
     ) -> None:
         """Outputs and state in one atomic step, without an entry to acknowledge. Raises StaleState."""
-        adds: list[tuple[str | bytes | int | float, ...]] = []
+        adds: list[Write] = []
         for output in outputs:
             stream, body = (
                 output
@@ -301,6 +287,7 @@ class Bus:
         while True:
             await asyncio.sleep(self.delivery.block_seconds)
             try:
+                await self.nodes.look()
                 await self.halts.look()
             except RedisError as error:
                 log.warning("cannot look for halted streams", why=str(error))
@@ -376,6 +363,6 @@ class Bus:
             lanes = self.lane.streams() if self.lane else []
             read = [*(self._stream(sub.event) for sub in self.subscriptions), *lanes]
             try:
-                await tidy(self.redis, self.group, self.delivery, control=sorted(control), lanes=lanes, read=read)
+                await tidy(self.nodes, self.group, self.delivery, control=sorted(control), lanes=lanes, read=read)
             except RedisError as error:
                 log.warning("cannot tidy the streams", why=str(error))

@@ -10,6 +10,7 @@ from redis.asyncio import Redis
 from tidemill_contracts.dead_letter import DeadLetter
 from tidemill_contracts.envelope import FIELD
 from tidemill_contracts.streams import dead_letter_key
+from tidemill_shared.nodes import Nodes, nodes_of
 from tidemill_shared.scripts import Script
 
 _REPLAY = Script(
@@ -33,8 +34,9 @@ class Buried:
 class DeadLetters:
     """The namespace's dead letters, oldest first."""
 
-    def __init__(self, redis: Redis, namespace: str) -> None:
-        self._redis = redis
+    def __init__(self, servers: Redis | Nodes, namespace: str) -> None:
+        self._nodes = nodes_of(servers)
+        self._redis = self._nodes.control
         self._key = dead_letter_key(namespace)
 
     async def count(self) -> int:
@@ -65,10 +67,17 @@ class DeadLetters:
             after = f"({page[-1][0].decode()}"
 
     async def replay(self, letter_id: str) -> bool:
-        """Put the original event back into its stream and drop the letter, in one step. False: no such letter."""
+        """Put the original event back into its stream and drop the letter, in one step. False: no such letter.
+
+        In a cluster a pipeline's stream lies elsewhere: there it is two steps, and a crash between keeps the letter.
+        """
         buried = await self.get(letter_id)
         if buried is None:
             return False
+        stream = buried.letter.stream
+        if self._nodes.slot(self._key) != self._nodes.slot(stream):
+            await self._nodes.of(stream).xadd(stream, {FIELD: buried.body})
+            return await self.drop(letter_id)
         return bool(await _REPLAY(self._redis, [self._key, buried.letter.stream], [letter_id, buried.body]))
 
     async def drop(self, letter_id: str) -> bool:

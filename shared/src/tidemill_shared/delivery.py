@@ -19,6 +19,8 @@ from tidemill_contracts.streams import dead_letter_key
 from tidemill_shared import history
 from tidemill_shared.errors import LeaseLost, StaleState
 from tidemill_shared.log import logger
+from tidemill_shared.nodes import Nodes, nodes_of
+from tidemill_shared.outbox import Outbox, Write
 from tidemill_shared.room import when_there_is_room
 from tidemill_shared.scripts import Script
 
@@ -66,7 +68,7 @@ class Completion:
     outputs: list[tuple[Delivery, Sequence[Output]]] = field(default_factory=list)
     dead: list[tuple[Delivery, str, str]] = field(default_factory=list)
     """With a reason's code and a sentence."""
-    writes: list[tuple[str | bytes | int | float, ...]] = field(default_factory=list)
+    writes: list[Write] = field(default_factory=list)
     """Redis commands (command, key, …) carried out in the same atomic step."""
     guard: tuple[str, bytes | None] | None = None
     """A key and the value it must still have."""
@@ -82,14 +84,16 @@ class Mailbox:
 
     def __init__(
         self,
-        redis: Redis,
+        servers: Redis | Nodes,
         namespace: str,
         group: str,
         consumer: str,
         lease_seconds: float,
         on_done: OnDone = lambda _stream, _handled, _buried: None,
     ) -> None:
-        self.redis = redis
+        self.nodes = nodes_of(servers)
+        self.redis = self.nodes.control
+        self._outbox = Outbox(self.nodes, group, self._commit)
         self._on_done = on_done
         self.namespace = namespace
         self.group = group
@@ -98,8 +102,9 @@ class Mailbox:
 
     async def load_scripts(self) -> None:
         """Load the Lua steps, so that an ACL that forbids EVAL does not matter later."""
-        await _COMPLETE.load(self.redis)
-        await _RENEW.load(self.redis)
+        for redis in self.nodes.servers():
+            await _COMPLETE.load(redis)
+            await _RENEW.load(redis)
 
     async def open(self, streams: Iterable[str]) -> None:
         """Create the group on each stream at its very beginning.
@@ -108,7 +113,7 @@ class Mailbox:
         """
         for stream in streams:
             try:
-                await self.redis.xgroup_create(stream, self.group, "0", mkstream=True)
+                await self.nodes.of(stream).xgroup_create(stream, self.group, "0", mkstream=True)
             except ResponseError as error:
                 if "BUSYGROUP" not in str(error):
                     raise
@@ -126,7 +131,41 @@ class Mailbox:
             return refused + await self._step(Completion(dead=completion.dead))
         return await self._step(completion)
 
+    async def _commit(self, writes: Sequence[Write], guard: tuple[str, bytes | None]) -> None:
+        await self._step(Completion(writes=list(writes), guard=guard))
+
+    async def send_on(self, stream: str) -> None:
+        """Carry out what steps beside this stream led to in other slots of a cluster. Raises redis errors."""
+        if self.nodes.cluster:
+            await self._outbox.send_on(stream)
+
     async def _step(self, completion: Completion) -> list[Delivery]:
+        """In a cluster what belongs to another slot waits beside the step, and is sent on as soon as it is done."""
+        burials = self._burials(completion.dead)
+        home = _home(completion)
+        if not self.nodes.cluster or not home:
+            return await self._atomic(completion, burials, self.redis)
+        at_home = self._at_home(completion, home)
+        refused = await self._atomic(
+            at_home, [self._outbox.write(home, write) for write in burials], self.nodes.of(home)
+        )
+        if burials or at_home != completion:
+            with contextlib.suppress(RedisError):  # whoever looks for abandoned entries looks here too
+                await self._outbox.send_on(home)
+        return refused
+
+    def _at_home(self, completion: Completion, home: str) -> Completion:
+        outputs: list[tuple[Delivery, Sequence[Output]]] = [
+            (delivery, [self._outbox.output(home, *self._encoded(output)) for output in outputs])
+            for delivery, outputs in completion.outputs
+        ]
+        writes = [self._outbox.write(home, write) for write in completion.writes]
+        return replace(completion, outputs=outputs, writes=writes)
+
+    def _encoded(self, output: Output) -> tuple[str, bytes]:
+        return output if isinstance(output, tuple) else (output.stream(self.namespace), output.to_json())
+
+    async def _atomic(self, completion: Completion, burials: list[Write], redis: Redis) -> list[Delivery]:
         done = [*completion.outputs, *((d, ()) for d, _, _ in completion.dead)]
         keys: dict[str, int] = {}
 
@@ -140,12 +179,10 @@ class Mailbox:
         for (delivery, outputs), id_ in zip(done, ids, strict=True):
             args += (position(delivery.stream), delivery.entry, id_, len(outputs))
             for output in outputs:
-                stream, body = (
-                    output if isinstance(output, tuple) else (output.stream(self.namespace), output.to_json())
-                )
+                stream, body = self._encoded(output)
                 args += (position(stream), body)
         stateful = bool(completion.writes) or completion.guard is not None
-        writes = [*completion.writes, *self._burials(completion.dead)]
+        writes = [*completion.writes, *burials]
         args.append(len(writes))
         for command, key, *words in writes:
             args += (len(words) + 1, command, position(str(key)), *words)
@@ -156,7 +193,7 @@ class Mailbox:
         entries = [delivery for delivery, _ in done]
         history.record("completing", entries)
         reply = await when_there_is_room(
-            lambda: _COMPLETE(self.redis, list(keys), [*head, *args]), lambda: self._keep(entries)
+            lambda: _COMPLETE(redis, list(keys), [*head, *args]), lambda: self._keep(entries)
         )
         if reply == b"STALE":
             raise StaleState(completion.guard[0] if completion.guard else "")
@@ -191,8 +228,8 @@ class Mailbox:
             first, why = several[0]
             log.warning("dead-lettered", stream=stream, reason=code, events=len(several), first=first.entry, why=why)
 
-    def _burials(self, dead: Sequence[tuple[Delivery, str, str]]) -> list[tuple[str | bytes | int | float, ...]]:
-        writes: list[tuple[str | bytes | int | float, ...]] = []
+    def _burials(self, dead: Sequence[tuple[Delivery, str, str]]) -> list[Write]:
+        writes: list[Write] = []
         for delivery, code, message in dead:
             event_id = event_type = None
             with contextlib.suppress(InvalidEvent):
@@ -258,7 +295,7 @@ class Mailbox:
             by_stream.setdefault(delivery.stream, []).append(delivery.entry)
         lost: list[str] = []
         for stream, entries in by_stream.items():
-            reply = await _RENEW(self.redis, [stream], [self.group, self.consumer, *entries])
+            reply = await _RENEW(self.nodes.of(stream), [stream], [self.group, self.consumer, *entries])
             lost += [item.decode() for item in reply]
         return lost
 
@@ -277,7 +314,7 @@ class Mailbox:
         if not due:
             return []
         # All in one round trip: a claim whose answer is lost has been made, and costs its entries another wait.
-        claimed: Any = await self.redis.xclaim(stream, self.group, self.consumer, lease_ms, list(due))
+        claimed: Any = await self.nodes.of(stream).xclaim(stream, self.group, self.consumer, lease_ms, list(due))
         taken = [delivery_of(stream, entry_id, fields, due[entry_id]) for entry_id, fields in claimed if fields]
         if len(taken) < len(claimed):
             await self._forget_vanished(stream, due.keys() - {entry_id for entry_id, fields in claimed if fields})
@@ -286,15 +323,16 @@ class Mailbox:
     async def _forget_vanished(self, stream: str, entries: Iterable[bytes]) -> None:
         """Entries deleted under their group, which Redis before 7 keeps pending, have nothing left to handle."""
         for entry_id in entries:
-            if not await self.redis.xrange(stream, entry_id, entry_id):
-                await self.redis.xack(stream, self.group, entry_id)
+            redis = self.nodes.of(stream)
+            if not await redis.xrange(stream, entry_id, entry_id):
+                await redis.xack(stream, self.group, entry_id)
                 log.error("pending entry has vanished", stream=stream, entry=entry_id.decode())
 
     async def _idle(self, stream: str, idle_ms: int) -> AsyncIterator[dict[str, Any]]:
         """Pending entries idle for so long, oldest first; those that must wait longer hide no other behind them."""
         after = "-"
         while True:
-            page: list[dict[str, Any]] = await self.redis.xpending_range(
+            page: list[dict[str, Any]] = await self.nodes.of(stream).xpending_range(
                 stream, self.group, min=after, max="+", count=_PAGE, idle=idle_ms
             )
             for entry in page:
@@ -302,6 +340,17 @@ class Mailbox:
             if len(page) < _PAGE:
                 return
             after = f"({page[-1]['message_id'].decode()}"
+
+
+def _home(completion: Completion) -> str | None:
+    """A key in the slot where the step happens."""
+    if completion.outputs:
+        return completion.outputs[0][0].stream
+    if completion.dead:
+        return completion.dead[0][0].stream
+    if completion.guard:
+        return completion.guard[0]
+    return str(completion.writes[0][1]) if completion.writes else None
 
 
 def _arrival(entry: str) -> datetime:

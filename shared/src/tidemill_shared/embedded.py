@@ -80,10 +80,17 @@ def find_rclone() -> Path:
 
 
 def redis_server(
-    directory: Path, port: int, secret: str | Path, *, append_only: bool = True, max_memory_bytes: int = 0
+    directory: Path,
+    port: int,
+    secret: str | Path,
+    *,
+    append_only: bool = True,
+    max_memory_bytes: int = 0,
+    cluster: bool = False,
 ) -> Command:
     """Redis on loopback, keeping its data in ``directory`` and taking at most so much memory (0: no limit).
 
+    ``cluster``: as one of several masters, which the caller then gives their slots and lets meet.
     ``secret`` is the file of its users (see permissions), or the password of one that may do everything, which then
     lies in Redis's configuration file only.
     """
@@ -102,6 +109,7 @@ def redis_server(
         "appendfsync everysec",
         'save ""',
         "loglevel notice",
+        *(["cluster-enabled yes", f'cluster-config-file "{directory}/nodes.conf"'] if cluster else []),
     ]
     return Command((str(find_redis_server()), str(config)), files={config: "\n".join(lines) + "\n"})
 

@@ -1,6 +1,7 @@
 """Following a stream without a group: each replica sees each entry, for caches only."""
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
@@ -11,6 +12,7 @@ from tidemill_contracts.envelope import FIELD, Event
 from tidemill_contracts.registry import InvalidEvent, parse_as
 from tidemill_shared.errors import Retryable
 from tidemill_shared.log import logger
+from tidemill_shared.nodes import Nodes
 
 log = logger(__name__)
 EventT = TypeVar("EventT", bound=Event[Any])
@@ -23,6 +25,26 @@ async def end_of(redis: Redis, stream: str) -> str:
     """The newest entry's id. Raises redis errors."""
     newest: Any = await redis.xrevrange(stream, count=1)
     return str(newest[0][0].decode()) if newest else "0"
+
+
+async def read_on(
+    nodes: Nodes, position: dict[str, str], *, count: int, block_seconds: float
+) -> list[tuple[str, str, dict[bytes, bytes]]]:
+    """What came after ``position`` (a stream's last entry seen), which moves on: stream, entry, fields.
+
+    In a cluster, where a read has one hash slot, each is asked in turn. Raises redis errors.
+    """
+    slots: dict[int, dict[Any, Any]] = defaultdict(dict)
+    for stream, last in position.items():
+        slots[nodes.slot(stream)][stream] = last
+    found = []
+    for streams in slots.values():
+        block = int(block_seconds * 1000 / len(slots))
+        reply: Any = await nodes.of(next(iter(streams))).xread(streams, count=count, block=max(block, 1))
+        for name, entries in reply.items() if isinstance(reply, dict) else reply or ():
+            found += [(name.decode(), entry.decode(), fields) for entry, fields in entries]
+    position.update({stream: entry for stream, entry, _ in found})
+    return found
 
 
 async def follow(

@@ -18,7 +18,7 @@ CLIENTS = ("operator", "producer", "consumer")
 USERS = (*SERVICES, *CLIENTS)
 """Everybody with a password of their own. ``operator`` is the console, the other two are programs outside."""
 
-_CONNECTION = ("+@connection", "-client", "+client|setname", "+client|id")
+_CONNECTION = ("+@connection", "-client", "+client|setname", "+client|id", "+cluster|slots")
 _CONSUMING = (
     "+xread",
     "+xreadgroup",

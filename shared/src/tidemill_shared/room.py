@@ -11,6 +11,7 @@ from redis.exceptions import ResponseError
 from tidemill_shared import telemetry
 from tidemill_shared.errors import Overloaded
 from tidemill_shared.log import logger
+from tidemill_shared.nodes import Nodes, nodes_of
 from tidemill_shared.settings import DeliverySettings
 
 log = logger(__name__)
@@ -92,19 +93,21 @@ def _milliseconds(entry: bytes) -> int:
 class Room:
     """Asked before anything new is let in; what it finds is kept for a moment, so that asking is cheap."""
 
-    def __init__(self, redis: Redis, settings: DeliverySettings, clock: Callable[[], float] = time.monotonic) -> None:
-        self._redis = redis
+    def __init__(
+        self, servers: Redis | Nodes, settings: DeliverySettings, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._nodes = nodes_of(servers)
         self._settings = settings
         self._clock = clock
-        self._share = (float("-inf"), 0.0)
+        self._shares: dict[Redis, tuple[float, float]] = {}
         self._waiting: dict[str, tuple[float, int, str]] = {}
 
     async def check(self, stream: str) -> None:
         """Raises Overloaded when Redis is nearly full, or too much waits in this stream; and redis errors."""
-        now, settings = self._clock(), self._settings
-        if now - self._share[0] > _FRESH_SECONDS:
-            self._share = now, await memory_share(self._redis)
-        share = self._share[1]
+        now, settings, redis = self._clock(), self._settings, self._nodes.of(stream)
+        if now - self._shares.get(redis, (float("-inf"),))[0] > _FRESH_SECONDS:
+            self._shares[redis] = now, await memory_share(redis)
+        share = self._shares[redis][1]
         if share >= settings.shed_memory_share:
             raise Overloaded(
                 f"Redis is {share:.0%} full: let the services catch up (`tidemill status` shows who lags), or raise "
@@ -112,7 +115,7 @@ class Room:
                 retry_after_seconds=5.0,
             )
         if now - self._waiting.get(stream, (float("-inf"),))[0] > _FRESH_SECONDS:
-            self._waiting[stream] = (now, *await backlog(self._redis, stream))
+            self._waiting[stream] = (now, *await backlog(redis, stream))
         _, waiting, group = self._waiting[stream]
         if waiting >= settings.max_backlog:
             raise Overloaded(f"{waiting} events wait in {stream} for {group} already", retry_after_seconds=1.0)

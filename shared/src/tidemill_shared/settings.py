@@ -37,6 +37,8 @@ class RedisSettings(Group):
     """Prefer the file."""
     password_file: Path | None = None
     """A file that holds the password and nothing else."""
+    cluster: bool = False
+    """The URL names any server of a Redis Cluster: each pipeline's streams lie on the master of their hash slot."""
 
     def secret(self) -> str | None:
         """The password from the setting or its file. Raises ConfigurationError."""

@@ -5,13 +5,14 @@ from collections.abc import Sequence
 from redis.asyncio import Redis
 
 from tidemill_shared.janitor import sweep
+from tidemill_shared.nodes import Nodes
 from tidemill_shared.room import memory_share
 from tidemill_shared.settings import DeliverySettings
 from tidemill_shared.trimming import trim
 
 
 async def tidy(
-    redis: Redis,
+    nodes: Nodes,
     group: str,
     settings: DeliverySettings,
     *,
@@ -23,9 +24,11 @@ async def tidy(
 
     Replicas may do it at once without harm.
     """
-    await trim(redis, control, settings.retention_seconds)
-    await trim(redis, lanes, await _retention(redis, settings))
-    await sweep(redis, read, group, settings.forget_seconds)
+    await trim(nodes.control, control, settings.retention_seconds)
+    for redis, streams in nodes.by_server(lanes):
+        await trim(redis, streams, await _retention(redis, settings))
+    for redis, streams in nodes.by_server(read):
+        await sweep(redis, streams, group, settings.forget_seconds)
 
 
 async def _retention(redis: Redis, settings: DeliverySettings) -> float:

@@ -60,12 +60,12 @@ async def connected() -> AsyncIterator[Client]:
     pipelines = Pipelines(store)
     try:
         try:
-            await bus.redis.ping()
+            await bus.reach()
             await store.start()
             await pipelines.load()
         except (RedisError, StoreUnavailable) as error:
             raise Unreachable(f"the stack does not answer: {error}") from None
         yield Client(bus, store, pipelines, options.namespace, options.keys)
     finally:
-        await bus.redis.aclose()
+        await bus.nodes.aclose()
         store.close()

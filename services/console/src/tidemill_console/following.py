@@ -9,6 +9,7 @@ from redis.exceptions import RedisError
 from tidemill_console.connection import Client
 from tidemill_contracts.envelope import FIELD, Event
 from tidemill_contracts.streams import stream_key
+from tidemill_shared.following import read_on
 
 
 class Entry(NamedTuple):
@@ -24,16 +25,14 @@ async def follow(client: Client, pipeline: str, kinds: Iterable[type[Event[Any]]
 
     Entries of other pipelines lie in the control plane's streams too. A Redis that is away is waited for.
     """
-    position: dict[Any, Any] = {
+    position = {
         stream_key(client.namespace, k.type_name(), pipeline if k.plane == "data" else None): "0" for k in kinds
     }
     while True:
         try:
-            reply: Any = await client.bus.redis.xread(dict(position), count=2_000, block=200)
+            found = await read_on(client.bus.nodes, position, count=2_000, block_seconds=0.2)
         except RedisError:
             await asyncio.sleep(0.2)
             continue
-        for name, entries in reply.items() if isinstance(reply, dict) else reply or ():
-            for entry, fields in entries:
-                position[name.decode()] = entry.decode()
-                yield Entry(name.decode(), entry.decode(), fields.get(FIELD.encode(), b""))
+        for stream, entry, fields in found:
+            yield Entry(stream, entry, fields.get(FIELD.encode(), b""))

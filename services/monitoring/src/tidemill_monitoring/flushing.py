@@ -57,13 +57,14 @@ class Flushing:
     async def flush(self, spec: PipelineSpec) -> None:
         """Write out what is due now. Raises StoreUnavailable, StaleState, redis errors; may be repeated."""
         keys = Keys(self._bus.namespace, spec.name)
-        alert = await self._bus.redis.get(keys.alert) == b"1"
+        redis = self._bus.nodes.of(keys.alert)
+        alert = await redis.get(keys.alert) == b"1"
         patience = spec.drift.feedback_seconds
         if alert:
             patience = min(patience, self._settings.alert_seconds)
         feedback = Spool(self._bus.mailbox, keys.feedback)
         if await self._due(feedback, spec.drift.feedback_rows, patience):
-            dumped: Any = await self._bus.redis.get(keys.held)
+            dumped: Any = await redis.get(keys.held)
             held = Held.load(dumped)
             await self._send_back(spec.name, feedback, held, time.time() - spec.drift.feedback_seconds)
         answers = Spool(self._bus.mailbox, keys.log)

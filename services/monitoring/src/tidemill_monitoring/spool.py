@@ -26,12 +26,13 @@ class Spool:
 
     def __init__(self, mailbox: Mailbox, key: str) -> None:
         self._mailbox = mailbox
+        self._redis = mailbox.nodes.of(key)
         self._items = key
         self._mark = f"{key}-mark"
 
     async def waiting(self) -> tuple[int, bytes | None, bool]:
         """Number of items, the oldest one, and whether a choice of them was left unsettled."""
-        pipe = self._mailbox.redis.pipeline(transaction=False)
+        pipe = self._redis.pipeline(transaction=False)
         pipe.llen(self._items)
         pipe.lindex(self._items, 0)
         pipe.get(self._mark)
@@ -44,16 +45,16 @@ class Spool:
 
         Raises StaleState when another replica chooses at the same time.
         """
-        mark: Any = await self._mailbox.redis.get(self._mark)
+        mark: Any = await self._redis.get(self._mark)
         sequence, rows = _chosen(mark)
         if not rows:
-            waiting: Any = await self._mailbox.redis.lrange(self._items, 0, limit - 1)
+            waiting: Any = await self._redis.lrange(self._items, 0, limit - 1)
             rows = ready(waiting)
             if not rows:
                 return None
             chosen = ("SET", self._mark, f"{sequence}:{rows}")
             await self._mailbox.complete(Completion(guard=(self._mark, mark), writes=[chosen]))
-        items: Any = await self._mailbox.redis.lrange(self._items, 0, rows - 1)
+        items: Any = await self._redis.lrange(self._items, 0, rows - 1)
         return Taken(tuple(items), sequence)
 
     async def settle(self, taken: Taken, events: Sequence[Event[Any]] = ()) -> None:

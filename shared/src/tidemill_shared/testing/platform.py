@@ -35,7 +35,9 @@ class Platform:
         self.namespace = f"test-{secrets.token_hex(6)}"
         self.servers = servers
         self.directory = directory
-        self._redis = RedisSettings(url=servers.redis_url, password=SecretStr(servers.redis_password))
+        self._redis = RedisSettings(
+            url=servers.redis_url, password=SecretStr(servers.redis_password), cluster=servers.cluster
+        )
         self._store = StoreSettings(
             endpoint=f"127.0.0.1:{servers.store_port}",
             bucket=self.namespace,
@@ -60,13 +62,15 @@ class Platform:
         """Make the bucket; drop the namespace's keys at the end."""
         platform = cls(servers, keys, directory)
         await platform.store.start()
+        await platform.bus.reach()
         try:
             yield platform
         finally:
-            for pattern in (f"{{{platform.namespace}}}*", f"{{{platform.namespace}:*"):
-                async for key in platform.redis.scan_iter(match=pattern, count=1000):
-                    await platform.redis.delete(key)
-            await platform.redis.aclose()
+            for redis in platform.bus.nodes.servers():
+                for pattern in (f"{{{platform.namespace}}}*", f"{{{platform.namespace}:*"):
+                    async for key in redis.scan_iter(match=pattern, count=1000):
+                        await redis.delete(key)
+            await platform.bus.nodes.aclose()
             platform.store.close()
 
     def settings(self, kind: type[SettingsT], **overrides: Any) -> SettingsT:
@@ -86,6 +90,7 @@ class Platform:
             "NAMESPACE": self.namespace,
             "REDIS__URL": self._redis.url,
             "REDIS__PASSWORD": self.servers.redis_password,
+            "REDIS__CLUSTER": str(self._redis.cluster).lower(),
             "STORE__ENDPOINT": self._store.endpoint,
             "STORE__BUCKET": self._store.bucket,
             "STORE__ACCESS_KEY": self.servers.access_key,
@@ -128,7 +133,7 @@ class Platform:
     async def events(self, kind: type[EventT], pipeline: str | None = None) -> list[EventT]:
         """Every event of a kind so far, oldest first; data-plane kinds need the pipeline."""
         stream = stream_key(self.namespace, kind.type_name(), pipeline if kind.plane == "data" else None)
-        entries: Any = await self.redis.xrange(stream)
+        entries: Any = await self.bus.nodes.of(stream).xrange(stream)
         found = [parse_as(kind, fields[FIELD.encode()]) for _, fields in entries]
         return [e for e in found if pipeline is None or e.pipeline == pipeline]
 

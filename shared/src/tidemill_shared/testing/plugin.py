@@ -9,6 +9,7 @@ import pytest
 import pytest_asyncio
 
 from tidemill_shared.signing import generate_keys
+from tidemill_shared.testing.cluster import clustered
 from tidemill_shared.testing.platform import Platform
 from tidemill_shared.testing.servers import Servers, container_servers, local_servers
 
@@ -27,6 +28,16 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
             yield stack.enter_context(container_servers())
         else:
             yield stack.enter_context(local_servers(tmp_path_factory.mktemp("servers")))
+
+
+@pytest.fixture(scope="session")
+def cluster(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+    """A Redis Cluster of three masters beside the same S3 server.
+
+    A module whose tests all run on it overrides ``servers``'s use: ``def platform(cluster, …)``.
+    """
+    with clustered(servers, tmp_path_factory.mktemp("cluster")) as found:
+        yield found
 
 
 @pytest.fixture(scope="session")

@@ -20,6 +20,8 @@ class Servers:
     store_port: int
     access_key: str
     secret_key: str
+    cluster: bool = False
+    """Whether the port is that of one master of several."""
 
     @property
     def redis_url(self) -> str:

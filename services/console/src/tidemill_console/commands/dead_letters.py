@@ -100,7 +100,7 @@ def _missing(letter_id: str) -> TidemillError:
 async def _list(count: int, service: str | None, reason: str | None) -> list[Buried]:
     found: list[Buried] = []
     async with connected() as client:
-        async for buried in DeadLetters(client.bus.redis, client.namespace).every(group=service, reason=reason):
+        async for buried in DeadLetters(client.bus.nodes, client.namespace).every(group=service, reason=reason):
             found.append(buried)
             if len(found) == count:
                 break
@@ -109,14 +109,14 @@ async def _list(count: int, service: str | None, reason: str | None) -> list[Bur
 
 async def _replay_all(service: str | None, reason: str | None) -> int:
     async with connected() as client:
-        letters = DeadLetters(client.bus.redis, client.namespace)
+        letters = DeadLetters(client.bus.nodes, client.namespace)
         found = [buried async for buried in letters.every(group=service, reason=reason)]
         return sum([await letters.replay(buried.id) for buried in in_order(found)])
 
 
 async def _get(letter_id: str) -> Buried:
     async with connected() as client:
-        found = await DeadLetters(client.bus.redis, client.namespace).get(letter_id)
+        found = await DeadLetters(client.bus.nodes, client.namespace).get(letter_id)
         if found is None:
             raise _missing(letter_id)
         return found
@@ -124,11 +124,11 @@ async def _get(letter_id: str) -> Buried:
 
 async def _replay(letter_id: str) -> None:
     async with connected() as client:
-        if not await DeadLetters(client.bus.redis, client.namespace).replay(letter_id):
+        if not await DeadLetters(client.bus.nodes, client.namespace).replay(letter_id):
             raise _missing(letter_id)
 
 
 async def _drop(letter_id: str) -> None:
     async with connected() as client:
-        if not await DeadLetters(client.bus.redis, client.namespace).drop(letter_id):
+        if not await DeadLetters(client.bus.nodes, client.namespace).drop(letter_id):
             raise _missing(letter_id)

@@ -168,7 +168,7 @@ async def _ends(client: Client, pipeline: str) -> dict[Any, Any]:
     ends: dict[Any, Any] = {}
     for kind in (PredictionCompleted, PredictionFailed):
         stream = stream_key(client.namespace, kind.type_name(), pipeline)
-        newest: Any = await client.bus.redis.xrevrange(stream, count=1)
+        newest: Any = await client.bus.nodes.of(stream).xrevrange(stream, count=1)
         ends[stream] = newest[0][0].decode() if newest else "0"
     return ends
 
@@ -179,7 +179,7 @@ async def _answers(
     """Answers as they come; None now and then while there are none."""
     while True:
         yield None
-        reply: Any = await client.bus.redis.xread(dict(ends), count=1000, block=1000)
+        reply: Any = await client.bus.nodes.of(next(iter(ends))).xread(dict(ends), count=1000, block=1000)
         for name, entries in reply.items() if isinstance(reply, dict) else reply or ():
             for entry, fields in entries:
                 ends[name.decode()] = entry.decode()

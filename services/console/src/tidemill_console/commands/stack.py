@@ -72,7 +72,7 @@ def _streams(client: Client) -> list[str]:
 
 
 async def _stream(client: Client, name: str) -> dict[str, Any] | None:
-    redis = client.bus.redis
+    redis = client.bus.nodes.of(name)
     if not await redis.exists(name):
         return None
     groups: Any = await redis.xinfo_groups(name)

@@ -76,7 +76,8 @@ async def _read(client: Client) -> Story:
     story: Story = {}
     for type_, cls in EVENTS.items():
         for pipeline in client.pipelines.names() if cls.plane == "data" else [None]:
-            entries: Any = await client.bus.redis.xrange(stream_key(client.namespace, type_, pipeline))
+            stream = stream_key(client.namespace, type_, pipeline)
+            entries: Any = await client.bus.nodes.of(stream).xrange(stream)
             for _, fields in entries:
                 try:
                     event = parse(fields.get(FIELD.encode(), b""))

@@ -12,6 +12,7 @@ from tidemill_console.output import results, run, say
 from tidemill_contracts.envelope import FIELD
 from tidemill_contracts.registry import EVENTS, InvalidEvent, parse
 from tidemill_contracts.streams import stream_key
+from tidemill_shared.following import read_on
 
 
 def watch(
@@ -30,22 +31,17 @@ async def _watch(pipeline: str | None, kind: str | None, past: bool, seconds: fl
     async with connected() as client:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + seconds if seconds else None
-        position: dict[Any, Any] = {}
+        position: dict[str, str] = {}
         for type_, cls in EVENTS.items():
             if (kind and not type_.startswith(kind)) or (cls.plane == "data" and not pipeline):
                 continue
             stream = stream_key(client.namespace, type_, pipeline if cls.plane == "data" else None)
-            newest: Any = None if past else await client.bus.redis.xrevrange(stream, count=1)
+            newest: Any = None if past else await client.bus.nodes.of(stream).xrevrange(stream, count=1)
             position[stream] = newest[0][0].decode() if newest else "0"
         while deadline is None or loop.time() < deadline:
-            reply: Any = await client.bus.redis.xread(dict(position), count=500, block=500)
-            found = []
-            for name, entries in reply.items() if isinstance(reply, dict) else reply or ():
-                for entry, fields in entries:
-                    position[name.decode()] = entry.decode()
-                    found.append((entry, fields.get(FIELD.encode(), b"")))
-            for _, body in sorted(found, key=lambda item: tuple(map(int, item[0].split(b"-")))):
-                _show(body, pipeline, as_json)
+            found = await read_on(client.bus.nodes, position, count=500, block_seconds=0.5)
+            for _, _, fields in sorted(found, key=lambda item: tuple(map(int, item[1].split("-")))):
+                _show(fields.get(FIELD.encode(), b""), pipeline, as_json)
 
 
 def _show(body: bytes, pipeline: str | None, as_json: bool) -> None:
