@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
+import orjson
 import pandas as pd
 from numpy.typing import NDArray
 
@@ -19,10 +20,11 @@ from tidemill_console.acceptance.specification import specification
 from tidemill_console.acceptance.stream import Stream, moment
 from tidemill_contracts.pipeline import PipelineSpec
 from tidemill_monitoring.domain.calibration import Calibration
-from tidemill_monitoring.domain.findings import Degraded, Detected, Evaluated
+from tidemill_monitoring.domain.findings import Degraded, Detected, Evaluated, Recovered, Resolved
 from tidemill_monitoring.domain.monitor import Champion, Found, Monitor
 from tidemill_monitoring.domain.outcome import Answer, AnsweredRow, LabelledRow
 from tidemill_monitoring.domain.reference import Reference, categorical_column, numeric_column
+from tidemill_monitoring.holding import Held
 from tidemill_monitoring.translation import policy_of as drift_policy
 from tidemill_training.domain import governor, judging, search
 from tidemill_training.domain.evaluation import scores
@@ -97,8 +99,9 @@ class Twin:
             self._hear(self.monitor.answered(rows, self.promoted), end)
             known = self.stream.known(before, end)
             truths = [LabelledRow(answered.pop(i), self.classes[self.y[i]]) for i in known]
+            labelled = self.monitor.counts["labelled"]
             self._hear(self.monitor.labelled(truths, float(end)), end)
-            self._arrive(known)
+            self._arrive(self._sound(known, labelled))
             starts = self._decided()
             self._look(end, len(known))
             self._begin(starts, end)
@@ -115,6 +118,12 @@ class Twin:
         policy = self.spec.split
         self.split[ordered] = np.digitize(rank, (policy.train, policy.train + policy.validation))
         self.known += ordered
+
+    def _sound(self, rows: list[int], labelled: int) -> list[int]:
+        """Rows in doubt are kept from the data; ``labelled`` rows had a label before these."""
+        held = Held.load(orjson.dumps(self.monitor.held()))
+        numbers = enumerate(rows, labelled + 1)
+        return [row for number, row in numbers if not held.doubts(row - self.stream.first + 1, number)]
 
     def _answered(self, begin: int, end: int) -> list[AnsweredRow]:
         assert self.champion is not None
@@ -135,6 +144,8 @@ class Twin:
         for _, finding in found:
             if isinstance(finding, Evaluated):
                 self.verdicts.append(f"{finding.kind}:{finding.verdict}")
+            if isinstance(finding, Resolved | Recovered):
+                self._relieve(finding)
             if not isinstance(finding, Detected | Degraded):
                 continue
             about = finding.kind if isinstance(finding, Detected) else "performance"
@@ -153,6 +164,15 @@ class Twin:
             self.governor, refusal = governor.admit(self.governor, trigger, policy, champion)
             self.refused += [refusal.reason] if refusal else []
             self._begin(self._decided(), now)
+
+    def _relieve(self, finding: Resolved | Recovered) -> None:
+        if isinstance(finding, Resolved):
+            about, passed = finding.kind, finding.reason == "stable"
+        else:
+            about, passed = "performance", finding.rows_to_retrain is None
+        if passed:
+            self.governor, refusal = governor.resolved(self.governor, about, finding.version)
+            self.refused += [refusal.reason] if refusal else []
 
     def _decided(self) -> list[Start]:
         facts, policy = self._facts(), retrain_policy(self.spec)

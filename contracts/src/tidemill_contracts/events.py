@@ -335,7 +335,7 @@ class DriftResolved(Event[ResolvedDrift]):
     """The state left drift."""
 
     publishers: ClassVar[tuple[str, ...]] = ("monitoring",)
-    consumers: ClassVar[tuple[str, ...]] = ("operator",)
+    consumers: ClassVar[tuple[str, ...]] = ("operator", "training")
     type: Literal["drift.resolved.v1"] = "drift.resolved.v1"
 
 
@@ -375,7 +375,7 @@ class PerformanceRecovered(Event[RecoveredPerformance]):
     """The score is back, with how long it took."""
 
     publishers: ClassVar[tuple[str, ...]] = ("monitoring",)
-    consumers: ClassVar[tuple[str, ...]] = ("operator",)
+    consumers: ClassVar[tuple[str, ...]] = ("operator", "training")
     type: Literal["performance.recovered.v1"] = "performance.recovered.v1"
 
 

@@ -94,6 +94,7 @@ class SuppressedRetrain(Document):
         "no_dataset",
         "expired",
         "stale",
+        "resolved",
     ]
     message: str
     queued: bool

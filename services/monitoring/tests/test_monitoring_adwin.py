@@ -5,6 +5,7 @@ import pytest
 from river.drift import ADWIN
 
 from tidemill_monitoring.domain.adwin import Adwin, Bucket
+from tidemill_monitoring.domain.aftermath import Aftermath
 from tidemill_monitoring.domain.concept import ErrorWatch
 from tidemill_monitoring.domain.findings import Detected, Resolved
 
@@ -96,6 +97,34 @@ def test_only_an_increase_is_an_alarm_and_it_is_raised_once() -> None:
     # The error falls back by itself: the alarm is over.
     assert [f.reason for f in feed(watch, 0.05, 2_000, 3_501, 3) if isinstance(f, Resolved)] == ["stable"]
     assert watch.alarm_row == 0
+
+
+def alarmed(window: int = 500) -> ErrorWatch:
+    """After an alarm that said errors rose from 0.1 to 0.25."""
+    watch = ErrorWatch(Adwin(0.05), rearm_rows=window)
+    watch.alarm_row, watch.calm_mean = 1, 0.1
+    watch.aftermath = Aftermath(0.1, 4_000, 0.15, window)
+    return watch
+
+
+def test_an_alarm_is_over_when_the_errors_after_it_are_as_before() -> None:
+    for seed in range(20):
+        watch = alarmed()
+        found = feed(watch, 0.1, 500, 2, seed)
+        assert [type(f) for f in found] == [Resolved], seed
+        assert watch.alarm_row == 0
+    lasting = [bool(feed(alarmed(), 0.25, 2_000, 2, seed)) for seed in range(20)]
+    assert not any(lasting)
+
+
+def test_the_rows_after_an_alarm_survive_a_dump() -> None:
+    watch = alarmed()
+    feed(watch, 0.1, 200, 2, 0)
+    other = ErrorWatch.load(0.05, 500, watch.dump())
+    assert other == watch
+    assert feed(other, 0.1, 300, 202, 1) == feed(watch, 0.1, 300, 202, 1) != []
+    before = {k: v for k, v in watch.dump().items() if k != "aftermath"}
+    assert ErrorWatch.load(0.05, 500, before).aftermath is None
 
 
 def test_it_is_raised_again_when_the_error_has_grown_again() -> None:

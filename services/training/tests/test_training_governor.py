@@ -16,6 +16,7 @@ from tidemill_training.domain.governor import (
     promoted,
     reject,
     remember,
+    resolved,
     scheduled,
     settle,
     withdrawn,
@@ -181,6 +182,47 @@ def test_a_change_answered_with_few_rows_is_answered_once_more_with_more_of_them
     assert alarmed.queued and alarmed.queued.id == "b" and alarmed.queued.since == later(50)
 
 
+def rejected_once(state: State, model: str = "m2") -> State:
+    assert state.running
+    return reject(finish(state, state.running.id, later(10), model=model), model)
+
+
+def test_an_alarm_that_passes_by_itself_is_not_answered_any_more() -> None:
+    few = replace(FACTS, rows=5)
+    waiting, _ = arrive(State(), trigger("d"), facts=few)
+    over, refusal = resolved(waiting, "concept", "m1")
+    assert refusal and (refusal.reason, refusal.queued) == ("resolved", False) and not over.waiting
+    assert resolved(waiting, "concept", "m0") == (waiting, None)  # about another model
+    assert resolved(waiting, "data", "m1") == (waiting, None)
+    again = rejected_once(arrive(State(), trigger("d"), facts=replace(FACTS, rows=120))[0])
+    assert again.queued and again.refusals == 1
+    over, refusal = resolved(again, "concept", "m1")
+    assert refusal and not over.waiting and over.refusals == 0
+
+
+def test_what_was_trained_for_an_alarm_that_passed_meanwhile_is_not_tried_again() -> None:
+    running, _ = arrive(State(), trigger("d"), facts=replace(FACTS, rows=120))
+    over, refusal = resolved(running, "concept", "m1")
+    assert refusal is None and over.running
+    assert not rejected_once(over).waiting
+    ended = finish(running, over.running.id, later(10), model="m2", settle_rows=500)
+    assert ended.queued and ended.queued.settling
+    over, _ = resolved(ended, "concept", "m1")
+    assert not reject(over, "m2").waiting
+
+
+def test_one_of_two_merged_complaints_may_pass_and_the_other_stays() -> None:
+    few = replace(FACTS, rows=5)
+    state, _ = arrive(State(), trigger("d"), facts=few)
+    state, _ = arrive(state, trigger("p", "performance", about="performance", model="m1", since=later(1)), facts=few)
+    left, refusal = resolved(state, "concept", "m1")
+    assert refusal is None and left.queued
+    assert (left.queued.kind, left.queued.about, left.queued.also) == ("performance", "performance", ())
+    assert resolved(left, "performance", "m1")[1]
+    left, _ = resolved(state, "performance", "m1")
+    assert left.queued and (left.queued.kind, left.queued.also) == ("drift", ())
+
+
 def test_new_rows_that_wait_do_not_hide_a_change_that_is_tried_again() -> None:
     state, _ = arrive(State(), trigger(), facts=replace(FACTS, rows=120))
     state, _ = arrive(state, trigger("n", "new_data"), now=later(1))
@@ -308,6 +350,7 @@ STEPS = st.lists(
         st.tuples(st.just("ask"), KINDS, st.booleans(), st.integers(0, 50)),
         st.tuples(st.just("end"), st.booleans(), st.booleans()),
         st.tuples(st.just("reject")),
+        st.tuples(st.just("resolve")),
         st.tuples(st.just("wait"), st.integers(0, 200)),
         st.tuples(st.just("rows"), st.integers(0, 400)),
     ),
@@ -338,6 +381,9 @@ def test_whatever_happens_one_trains_at_a_time_and_nothing_is_lost(steps: list[t
             state = finish(state, state.running.id, now, model=None if step[1] else "m2", rows_failed=step[2])
         elif step[0] == "reject":
             state = reject(state, "m2")
+        elif step[0] == "resolve":
+            state, dropped = resolved(state, "concept", "m1")
+            open_ -= {dropped.trigger.id} if dropped else set()
         elif step[0] == "wait":
             now += timedelta(seconds=step[1])
         elif step[0] == "rows":

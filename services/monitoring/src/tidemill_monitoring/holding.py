@@ -42,10 +42,12 @@ class Held:
         sound: list[bytes] = []
         doubtful: list[bytes] = []
         for item in items:
-            answered, labelled = rows.numbers_of(item)
-            doubt = _within(answered, self.rows, self.rows_from) or _within(labelled, self.labels, self.labels_from)
-            (doubtful if doubt else sound).append(item)
+            (doubtful if self.doubts(*rows.numbers_of(item)) else sound).append(item)
         return sound, doubtful
+
+    def doubts(self, answered: int, labelled: int) -> bool:
+        """Whether the row with these numbers is in doubt."""
+        return _within(answered, self.rows, self.rows_from) or _within(labelled, self.labels, self.labels_from)
 
 
 def _within(number: int, spans: Sequence[tuple[int, int]], open_from: int | None) -> bool:

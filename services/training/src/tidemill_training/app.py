@@ -23,6 +23,8 @@ def build(settings: TrainingSettings) -> Service:
     service.bus.consume(triggers.on_training_requested)
     service.bus.consume(triggers.on_drift_detected)
     service.bus.consume(triggers.on_performance_degraded)
+    service.bus.consume(triggers.on_drift_resolved)
+    service.bus.consume(triggers.on_performance_recovered)
     service.bus.consume(triggers.on_model_trained)
     service.bus.consume(triggers.on_training_failed)
     service.bus.consume(triggers.on_model_rejected)

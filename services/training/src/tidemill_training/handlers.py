@@ -9,11 +9,13 @@ from tidemill_contracts.envelope import Event, child_id, content_id
 from tidemill_contracts.events import (
     DatasetPrepared,
     DriftDetected,
+    DriftResolved,
     ModelPromoted,
     ModelRejected,
     ModelTrained,
     PackagingFailed,
     PerformanceDegraded,
+    PerformanceRecovered,
     RetrainingResumed,
     TrainingFailed,
     TrainingRequested,
@@ -87,6 +89,16 @@ class Triggers:
         )
         await self._admit(event, trigger)
 
+    async def on_drift_resolved(self, event: DriftResolved) -> None:
+        """An alarm is over. A new model's arrival ends it too, and is no news here."""
+        if event.data.reason == "stable":
+            await self._relieve(event, event.data.kind, event.data.model_version)
+
+    async def on_performance_recovered(self, event: PerformanceRecovered) -> None:
+        """The score is back; by the same model when no row was answered by a newer one."""
+        if event.data.rows_to_retrain is None:
+            await self._relieve(event, "performance", event.data.model_version)
+
     async def on_model_trained(self, event: ModelTrained) -> None:
         """A run has ended with a model."""
         run, model = event.causationid or "", event.data.version
@@ -158,6 +170,9 @@ class Triggers:
     async def _scheduled(self, pipeline: str) -> bool:
         spec = await self._service.pipelines.spec(pipeline)
         return spec is not None and spec.retrain.every_seconds is not None
+
+    async def _relieve(self, event: Event[Any], about: str, model: str) -> None:
+        await self._once(event, lambda s, p, c: governor.resolved(s, about, model))
 
     async def _admit(self, event: Event[Any], trigger: Trigger) -> None:
         await self._once(event, lambda s, p, c: governor.admit(s, trigger, p, c))

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tidemill_monitoring.domain.adwin import Adwin, Cut
+from tidemill_monitoring.domain.aftermath import Aftermath
 from tidemill_monitoring.domain.findings import Detected, Resolved, Span
 from tidemill_monitoring.domain.measuring import Test
 
@@ -26,6 +27,8 @@ class ErrorWatch:
     """Mean error before the first alarm."""
     known_mean: float | None = None
     """Mean error the last alarm has led to; None until ``rearm_rows`` have shown it."""
+    aftermath: Aftermath | None = None
+    """The errors since the last alarm."""
 
     def take(self, error: float, *, row: int, time: float, newest: float, version: str) -> Detected | Resolved | None:
         """Take the error (0 to 1) of labelled row ``row``; ``newest`` is the latest event time labelled so far."""
@@ -33,7 +36,7 @@ class ErrorWatch:
         if self.alarm_row and self.known_mean is None and row - self.alarm_row >= self.rearm_rows:
             self.known_mean = self.adwin.mean
         if cut is None:
-            return None
+            return self._passed(error, row, time, newest, version)
         if not cut.worse:
             return self._better(cut, row, newest, version)
         if self.alarm_row and (self.known_mean is None or cut.after <= self.known_mean + cut.epsilon):
@@ -41,6 +44,8 @@ class ErrorWatch:
         if not self.alarm_row:
             self.calm_mean = cut.before
         self.alarm_row, self.known_mean = row, None
+        effect = cut.after - self.calm_mean
+        self.aftermath = Aftermath(self.calm_mean, cut.rows_before, effect, self.rearm_rows)
         evidence = Test(
             "error",
             "adwin",
@@ -68,16 +73,29 @@ class ErrorWatch:
     def _better(self, cut: Cut, row: int, newest: float, version: str) -> Resolved | None:
         if not self.alarm_row or cut.after > self.calm_mean + cut.epsilon:
             return None
-        self.alarm_row, self.known_mean = 0, None
         span = Span(row - cut.began_row + 1, cut.began_row, row, cut.began_time, newest)
+        return self._resolved(version, span)
+
+    def _passed(self, error: float, row: int, time: float, newest: float, version: str) -> Resolved | None:
+        """ADWIN sees no cut; too small a rise may have gone without one."""
+        if self.aftermath is None or not self.aftermath.take(error):
+            return None
+        return self._resolved(version, Span(row - self.alarm_row, self.alarm_row + 1, row, time, newest))
+
+    def _resolved(self, version: str, span: Span) -> Resolved:
+        self.alarm_row, self.known_mean, self.aftermath = 0, None, None
         return Resolved("concept", version, span, "stable")
 
     def dump(self) -> dict[str, Any]:
         """Everything, as JSON values."""
         means = [self.calm_mean, self.known_mean]
-        return {"adwin": self.adwin.dump(), "alarm_row": self.alarm_row, "means": means}
+        aftermath = self.aftermath.dump() if self.aftermath else None
+        return {"adwin": self.adwin.dump(), "alarm_row": self.alarm_row, "means": means, "aftermath": aftermath}
 
     @classmethod
     def load(cls, delta: float, rearm_rows: int, dumped: dict[str, Any]) -> "ErrorWatch":
         """What ``dump`` gave, back."""
-        return cls(Adwin.load(delta, dumped["adwin"]), rearm_rows, dumped["alarm_row"], *dumped["means"])
+        since = dumped.get("aftermath")
+        calm, known = dumped["means"]
+        aftermath = Aftermath.load(since) if since else None
+        return cls(Adwin.load(delta, dumped["adwin"]), rearm_rows, dumped["alarm_row"], calm, known, aftermath)

@@ -176,7 +176,8 @@ def finish(
 def _settling(state: State, run: Run, rows: int, now: datetime) -> State:
     """With a trigger that waits for ``rows`` since the change that ``run`` answered with fewer."""
     answered = run.trigger
-    if answered.since is None or answered.kind == "operator" or answered.settling or state.queued:
+    done = answered.settling or answered.over
+    if answered.since is None or answered.kind == "operator" or done or state.queued:
         return state
     if rows < _MORE_ROWS * run.rows:
         return state
@@ -208,6 +209,37 @@ def promoted(state: State, model: str, now: datetime, settle_rows: int) -> State
     return _settling(replace(state, last=last), last, settle_rows, now)
 
 
+def resolved(state: State, about: str, model: str) -> tuple[State, Refusal | None]:
+    """What was complained ``about`` has passed without a new model: ``model`` is as good as before. What still waits
+    to answer it is dropped, and what was trained for it is not tried again: rows since the alarm are of a world, or of
+    labels, that is no more. Refusals on the way say nothing against the next candidate."""
+
+    def relieved(run: Run | None) -> Run | None:
+        return replace(run, trigger=_relieved(run.trigger, about, model)) if run else None
+
+    running, last, queued = relieved(state.running), relieved(state.last), state.queued
+    if (running, last) != (state.running, state.last):
+        state = replace(state, running=running, last=last, refusals=0)
+    if queued is None:
+        return state, None
+    left = _relieved(queued, about, model)
+    if not left.over:
+        return replace(state, queued=left), None
+    why = f"the {about} alarm is over: {model} is as good as before it"
+    return replace(state, queued=None, refusals=0), Refusal(queued, "resolved", why, queued=False)
+
+
+def _relieved(trigger: Trigger, about: str, model: str) -> Trigger:
+    """Without a complaint; ``over`` when it was the last one."""
+    complaints = (trigger.about, *trigger.also)
+    if trigger.settling or trigger.granted or trigger.model != model or about not in complaints:
+        return trigger
+    left = tuple(c for c in complaints if c is not None and c != about)
+    if not left:
+        return replace(trigger, over=True)
+    return replace(trigger, kind="performance" if left[0] == "performance" else "drift", about=left[0], also=left[1:])
+
+
 def withdrawn(state: State) -> State:
     """A champion proved worse than the one before it, which is back."""
     return replace(state, refusals=state.refusals + 1)
@@ -227,6 +259,9 @@ def scheduled(state: State, policy: Policy, champion: str | None, now: datetime)
 
 def _again(state: State, run: Run) -> State:
     trigger = run.trigger
+    if trigger.over:
+        settles = state.queued and state.queued.settling and state.queued.id == trigger.id
+        return replace(state, queued=None) if settles else state
     if trigger.since is None or trigger.kind == "operator" or trigger.settling:
         return state
     needed = math.ceil(_MORE_ROWS * max(run.rows, trigger.min_rows or 0, 1))
@@ -285,8 +320,10 @@ def _merged(waiting: Trigger, new: Trigger) -> Trigger:
     """The stronger kind speaks; rows count from the earliest change noticed; more new rows never hide a change."""
     strong = new if _RANK[new.kind] > _RANK[waiting.kind] else waiting
     changes = [t.since for t in (waiting, new) if t.since is not None]
+    about = dict.fromkeys(a for t in (waiting, new) for a in (t.about, *t.also) if a not in (None, strong.about))
     return replace(
         strong,
+        also=tuple(a for a in about if a),
         id=waiting.id,
         attempt=waiting.attempt,
         correlation=waiting.correlation,

@@ -19,6 +19,7 @@ Reason = Literal[
     "no_dataset",
     "expired",
     "stale",
+    "resolved",
 ]
 DAY_SECONDS = 86_400.0
 
@@ -50,7 +51,7 @@ class Trigger:
     kind: Kind
     asked_at: datetime
     about: str | None = None
-    """The kind of drift; None for what is no drift."""
+    """The kind of drift, or ``performance``; None for what is no complaint about a model."""
     model: str | None = None
     """The model complained about."""
     since: datetime | None = None
@@ -68,6 +69,10 @@ class Trigger:
     """A second answer to a change, with more rows; its refusal by the gate is the end of it."""
     granted: bool = False
     """A person said yes to what was suggested, or to one more attempt although the breaker is open."""
+    also: tuple[str, ...] = ()
+    """Other complaints about the same model, of triggers merged into this one."""
+    over: bool = False
+    """What it complains about has passed by itself while it was being answered."""
     told: str | None = None
     """The reason for waiting that was published last."""
 
