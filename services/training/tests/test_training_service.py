@@ -347,7 +347,7 @@ async def test_a_service_killed_in_the_middle_is_repeated_and_makes_one_model(pl
     async with platform.running(replicas[0]), platform.running(replicas[1]):
         trained = await platform.wait_for(ModelTrained, timeout=60)
         stream = stream_key(platform.namespace, TrainingGranted.type_name())
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while (await platform.redis.xpending(stream, "training"))["pending"]:
                 await asyncio.sleep(0.02)
     assert len(await platform.events(TrainingGranted)) == 1

@@ -143,7 +143,7 @@ class Platform:
         where: Callable[[EventT], bool] = lambda _: True,
         *,
         pipeline: str | None = None,
-        timeout: float = 20.0,  # noqa: ASYNC109 - a deadline for polling
+        timeout: float = 60.0,  # noqa: ASYNC109 - a deadline for polling
     ) -> EventT:
         """The first event of a kind that fits, waiting for it up to ``timeout`` seconds."""
         deadline = asyncio.get_running_loop().time() + timeout
