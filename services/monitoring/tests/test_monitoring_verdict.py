@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tidemill_monitoring.domain.calibration import Calibration, null_distributions
+from tidemill_monitoring.domain.calibration import Calibration, Draws
 from tidemill_monitoring.domain.discovery import discovered_below
 from tidemill_monitoring.domain.divergence import Distance, jensen_shannon, kolmogorov_smirnov, psi
 from tidemill_monitoring.domain.measuring import Test, Verdict, distances_of
@@ -125,7 +125,8 @@ def test_one_columns_thresholds_hold_their_rate(bins: int) -> None:
     alarms = dict.fromkeys(distances, 0)
     for _ in range(60):
         reference = rng.multinomial(1_500, shares).astype(float)
-        nulls = null_distributions(distances, reference, 400)
+        draws = Draws(reference, 400)
+        nulls = {name: draws.null(name, distance) for name, distance in distances.items()}
         windows = rng.multinomial(400, shares, size=50).astype(float)
         for name, distance in distances.items():
             far = distance(np.broadcast_to(reference, windows.shape), windows) > nulls[name].threshold(0.05)

@@ -9,13 +9,14 @@ includes what is prepared of the reference: bins for us, fitting for them; ``che
 
 import argparse
 import json
+import os
 import resource
 import statistics
 import subprocess
 import sys
 import time
 import venv
-from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ import pyarrow as pa
 from drift_peers import CATEGORIES, NUMERIC, window
 
 from tidemill_monitoring.domain.calibration import Calibration
+from tidemill_monitoring.domain.counting import by_value
 from tidemill_monitoring.domain.monitor import Champion, Monitor
 from tidemill_monitoring.domain.outcome import Answer, AnsweredRow
 from tidemill_monitoring.domain.policy import Policy
@@ -42,33 +44,37 @@ PEERS = {
 HERE = Path(__file__).resolve().parent
 
 
-def reference_of(table: pd.DataFrame) -> Reference:
-    """As packaging makes it: 20 bins at the quantiles, categories counted."""
-    columns: list[ReferenceColumn] = []
-    for name in NUMERIC:
-        values = table[name].to_numpy()
-        edges = np.unique(np.quantile(values, np.linspace(0, 1, 21)[1:-1]))
-        counts = np.bincount(np.searchsorted(edges, values, side="right"), minlength=len(edges) + 1)
-        limits, std = (float(values.min()), float(values.max())), float(values.std())
-        columns.append(numeric_column(name, len(values), 0, edges.tolist(), counts.tolist(), limits, std, 0.02, 3))
-    for name in CATEGORIES:
-        counted = Counter(table[name].tolist())
-        columns.append(categorical_column(name, len(table), 0, counted, 0.02))
-    return Reference("digest", tuple(columns), columns[0], 0.9, 1_000)
-
-
 def cells(table: pd.DataFrame) -> list[Any]:
     """The table by column: arrays of numbers, Arrow arrays of strings."""
     return [*(table[n].to_numpy() for n in NUMERIC), *(pa.array(table[n], pa.large_string()) for n in CATEGORIES)]
 
 
+def reference_of(table: pd.DataFrame) -> Reference:
+    """What packaging makes: 20 bins at the quantiles, categories counted."""
+    columns = cells(table)
+    numbers, strings = columns[: len(NUMERIC)], columns[len(NUMERIC) :]
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        made = (*threads.map(_numeric, NUMERIC, numbers), *threads.map(_categorical, CATEGORIES, strings))
+    return Reference("digest", made, made[0], 0.9, 1_000)
+
+
+def _numeric(name: str, values: Any) -> ReferenceColumn:
+    ordered = np.sort(values)
+    edges = np.unique(np.quantile(ordered, np.linspace(0, 1, 21)[1:-1]))
+    counts = np.diff([0, *np.searchsorted(ordered, edges, side="left"), len(ordered)])
+    limits = (float(ordered[0]), float(ordered[-1]))
+    std = float(values.std())
+    return numeric_column(name, len(values), 0, edges.tolist(), counts.tolist(), limits, std, 0.02, 3)
+
+
+def _categorical(name: str, values: Any) -> ReferenceColumn:
+    return categorical_column(name, len(values), 0, by_value(values), 0.02)
+
+
 def check(reference: Reference, table: pd.DataFrame, rows: int, calibration: Calibration) -> list[Any]:
     """Count a window and judge every column."""
-    columns = cells(table)
     counted = RowWindow.empty(reference)
-    for counts, column, values in zip(counted.columns, reference.columns, columns, strict=True):
-        counts.count(column, values)
-    counted.rows = rows
+    counted.tally(reference, cells(table), rows)
     return test_columns(reference, counted, rate=0.01, min_rows=100, calibration=calibration)
 
 

@@ -1,6 +1,7 @@
 """Distances between two binned samples. All take counts and work along the last axis."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -41,20 +42,31 @@ def kolmogorov_smirnov(reference: Counts, current: Counts) -> Counts:
     return np.asarray(np.abs(_gap(reference, current)).max(axis=-1, initial=0.0))
 
 
-def wasserstein(widths: Counts) -> Distance:
+@dataclass(frozen=True, slots=True)
+class Wasserstein:
     """The distance of order 1 in standard deviations: area between the distribution functions, by trapezoids.
 
-    ``widths`` [bins], in standard deviations, run from the reference's minimum over the edges to its maximum: values
-    beyond these count as lying on them.
+    ``widths`` [..., bins], in standard deviations, run from the reference's minimum over the edges to its maximum:
+    values beyond these count as lying on them.
     """
 
-    def distance(reference: Counts, current: Counts) -> Counts:
-        gap = np.abs(_gap(reference, current))
-        ends = np.zeros((*gap.shape[:-1], 1))
-        heights = np.concatenate([ends, gap, ends], axis=-1)
-        return np.asarray((heights[..., 1:] + heights[..., :-1]) @ (widths / 2))
+    widths: Counts
 
-    return distance
+    def __call__(self, reference: Counts, current: Counts) -> Counts:
+        """The distance between counts."""
+        return self.area(between(reference, current))
+
+    def area(self, heights: Counts) -> Counts:
+        """The distance, given what ``between`` found."""
+        return np.asarray((heights * (self.widths / 2)).sum(axis=-1))
+
+
+def between(reference: Counts, current: Counts) -> Counts:
+    """For each bin the difference of the distribution functions at its two ends, added up."""
+    gap = np.abs(_gap(reference, current))
+    ends = np.zeros((*gap.shape[:-1], 1))
+    heights = np.concatenate([ends, gap, ends], axis=-1)
+    return np.asarray(heights[..., 1:] + heights[..., :-1])
 
 
 def chi_squared(reference: Counts, current: Counts) -> Counts:

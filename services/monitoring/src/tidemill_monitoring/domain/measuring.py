@@ -1,6 +1,6 @@
 """The tests of one column: how far it is from its reference, and how likely that is by chance."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,11 +10,11 @@ from tidemill_monitoring.domain.calibration import Calibration, NullDistribution
 from tidemill_monitoring.domain.divergence import (
     Distance,
     Measure,
+    Wasserstein,
     chi_squared,
     jensen_shannon,
     kolmogorov_smirnov,
     psi,
-    wasserstein,
 )
 from tidemill_monitoring.domain.proportion import increase_p_value, significant_from
 from tidemill_monitoring.domain.reference import ReferenceColumn
@@ -118,26 +118,51 @@ def distances_of(column: ReferenceColumn) -> Mapping[Measure, Distance]:
     found: dict[Measure, Distance] = {"psi": psi, "kolmogorov_smirnov": kolmogorov_smirnov}
     if column.minimum is not None and column.maximum is not None and column.std > 0:
         places = np.concatenate([[column.minimum], column.edges, [column.maximum]])
-        found["wasserstein"] = wasserstein(np.diff(places) / column.std)
+        found["wasserstein"] = Wasserstein(np.diff(places) / column.std)
     return found
 
 
-def shape_tests(
-    digest: str, column: ReferenceColumn, counts: ColumnCounts, min_rows: int, calibration: Calibration
+Pair = tuple[ReferenceColumn, ColumnCounts]
+
+
+def shape_tests(digest: str, pairs: Sequence[Pair], min_rows: int, calibration: Calibration) -> list[Measured]:
+    """The distances between the shapes of columns, against their distribution without drift at these sizes."""
+    found: list[Measured] = []
+    alike: dict[tuple[str, ...], list[tuple[Pair, Mapping[Measure, Distance]]]] = {}
+    for column, counts in pairs:
+        distances, rows = distances_of(column), sum(counts.counts)
+        if min(rows, column.present) < min_rows or len(counts.counts) < 2:
+            found += [Measured(column, name, 0.0, 0.0, 1.0, column.present, rows, None) for name in distances]
+        else:
+            kind = (*distances, str(len(counts.counts)))
+            alike.setdefault(kind, []).append(((column, counts), distances))
+    for group in alike.values():
+        found += _compared(digest, group, calibration)
+    return found
+
+
+def _compared(
+    digest: str, group: Sequence[tuple[Pair, Mapping[Measure, Distance]]], calibration: Calibration
 ) -> list[Measured]:
-    """The distances between the shapes, against their distribution without drift at these sizes."""
-    current = np.asarray(counts.counts, np.float64)
-    rows = int(current.sum())
-    distances = distances_of(column)
-    if min(rows, column.present) < min_rows or len(current) < 2:
-        return [Measured(column, name, 0.0, 0.0, 1.0, column.present, rows, None) for name in distances]
-    nulls = calibration.of(f"{digest}:{column.name}", distances, column.counts, rows)
+    """Columns that have the same distances and as many bins, all at once: fifty calls cost fifty times one."""
+    before = np.stack([column.counts for (column, _), _ in group])
+    now = np.array([counts.counts for (_, counts), _ in group], np.float64)
+    values = {name: _together([d[name] for _, d in group])(before, now).tolist() for name in group[0][1]}
     found = []
-    for name, distance in distances.items():
-        value = float(distance(column.counts, current))
-        p_value = nulls[name].p_value(value)
-        found.append(Measured(column, name, value, value, p_value, column.present, rows, nulls[name]))
+    for at, ((column, counts), distances) in enumerate(group):
+        rows = sum(counts.counts)
+        nulls = calibration.of(f"{digest}:{column.name}", distances, column.counts, rows)
+        for name in distances:
+            value = values[name][at]
+            p_value = nulls[name].p_value(value)
+            found.append(Measured(column, name, value, value, p_value, column.present, rows, nulls[name]))
     return found
+
+
+def _together(distances: Sequence[Distance]) -> Distance:
+    """One distance over [columns, bins]; only the Wasserstein distance differs between columns."""
+    widths = [d.widths for d in distances if isinstance(d, Wasserstein)]
+    return Wasserstein(np.stack(widths)) if widths else distances[0]
 
 
 def share_tests(column: ReferenceColumn, counts: ColumnCounts, rows: int, min_rows: int) -> list[Measured]:

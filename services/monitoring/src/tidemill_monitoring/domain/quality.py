@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from tidemill_monitoring.domain.counting import by_value
 from tidemill_monitoring.domain.findings import Broken, Finding, Mended
 from tidemill_monitoring.domain.reference import Reference, ReferenceColumn
 from tidemill_monitoring.domain.refusals import Refusals, RefusedRow
 from tidemill_monitoring.domain.symptoms import Symptom, symptoms, worth_a_look
 from tidemill_monitoring.domain.vitals import NumericVitals, Vitals, tally
-from tidemill_monitoring.domain.window import Cells, counted
+from tidemill_monitoring.domain.window import Cells
 
 CHUNK_ROWS = 32
 """Rows between two looks."""
@@ -115,7 +116,7 @@ class QualityWatch:
         named = [c for c in reference.columns if c.kind == "categorical"]
         words = [values for values in cells if not isinstance(values, np.ndarray)]
         for column, sums, values in zip(named, self.categories, words, strict=True):
-            missing, unseen = tally(column, counted(values))
+            missing, unseen = tally(column, by_value(values))
             sums[0], sums[1] = sums[0] + missing, sums[1] + unseen
         self.rows += rows
         self.refusals.rows += rows

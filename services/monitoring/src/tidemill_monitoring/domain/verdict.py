@@ -60,7 +60,7 @@ def test_columns(
 ) -> list[Test]:
     """Every test of every input column; together they raise a false alarm in at most a share ``rate`` of windows."""
     pairs = list(zip(reference.columns, window.columns, strict=True))
-    shapes = [t for c, counts in pairs for t in shape_tests(reference.digest, c, counts, min_rows, calibration)]
+    shapes = shape_tests(reference.digest, pairs, min_rows, calibration)
     shares = [t for c, counts in pairs for t in share_tests(c, counts, window.rows, min_rows)]
     tests = [*judged(shapes, (1 - _SHARES) * rate), *judged(shares, _SHARES * rate)]
     return [_muted(test) if test.name in window.muted else test for test in tests]
@@ -70,7 +70,7 @@ def test_prediction(
     reference: Reference, window: RowWindow, *, rate: float, min_rows: int, calibration: Calibration
 ) -> list[Test]:
     """The tests of the model's answers."""
-    measured = shape_tests(reference.digest, reference.prediction, window.prediction, min_rows, calibration)
+    measured = shape_tests(reference.digest, [(reference.prediction, window.prediction)], min_rows, calibration)
     tests = judged(measured, rate)
     return [_muted(test) for test in tests] if window.muted else tests
 

@@ -1,26 +1,20 @@
 """A tumbling window of production rows, kept as counts: its memory does not grow with its rows."""
 
-from collections import Counter
+import os
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from tidemill_monitoring.domain.counting import Counted, below, by_value
 from tidemill_monitoring.domain.expected import Expected
 from tidemill_monitoring.domain.reference import Reference, ReferenceColumn, category_key
 
-_SEARCHED = 2_000
-"""Fewer values than this are searched for their bins."""
-
-
-class Counted(Protocol):
-    """Categories that can count themselves, as an Arrow array does."""
-
-    def value_counts(self) -> Iterable[Any]:
-        """Pairs of ``values`` and ``counts`` as Arrow scalars."""
-
+_MANY = 20_000
+"""Rows from which on columns are counted side by side, on as many processors as there are."""
 
 Cells = npt.NDArray[Any] | list[Any] | Counted
 """Of one column: numbers as an array (NaN is missing), categories as a list or an Arrow array."""
@@ -31,13 +25,6 @@ def cells_of(column: ReferenceColumn, values: Sequence[Any]) -> Cells:
     if column.kind == "categorical":
         return list(values)
     return np.array([np.nan if v is None or isinstance(v, str) else v for v in values], np.float64)
-
-
-def counted(cells: list[Any] | Counted) -> Mapping[Any, int]:
-    """Categories with the number of their cells."""
-    if isinstance(cells, list):
-        return Counter(cells)
-    return {pair["values"].as_py(): pair["counts"].as_py() for pair in cells.value_counts()}
 
 
 @dataclass(slots=True)
@@ -58,25 +45,22 @@ class ColumnCounts:
         if isinstance(cells, np.ndarray):
             self.add_numbers(column, cells)
         else:
-            self.add_categories(column, counted(cells))
+            self.add_categories(column, by_value(cells))
 
     def add_numbers(self, column: ReferenceColumn, values: npt.NDArray[Any]) -> None:
-        """Count an array of numbers; NaN is missing. Bin i holds edges[i-1] <= x < edges[i].
-
-        Of many values, one comparison a bin reads faster than a search a value: 20 bins of 100 000 values take 0.4 ms
-        against 2.5.
-        """
+        """Count an array of numbers; NaN is missing. Bin i holds edges[i-1] <= x < edges[i]."""
+        ranged = column.minimum is not None and column.maximum is not None
+        above = [np.nextafter(column.maximum, np.inf)] if ranged else []
+        limits = [column.minimum, *above] if ranged else []
+        found = below(values, np.concatenate([column.edges, np.asarray(limits, np.float64)])).tolist()
         missing = int(np.count_nonzero(np.isnan(values)))
-        if len(values) < _SEARCHED:
-            places = np.searchsorted(column.edges, values[~np.isnan(values)], side="right")
-            added = np.bincount(places, minlength=len(self.counts))
-        else:
-            below = [int(np.count_nonzero(values < edge)) for edge in column.edges]
-            added = np.diff([0, *below, len(values) - missing])
-        self.counts = [before + int(more) for before, more in zip(self.counts, added, strict=True)]
+        steps = [0, *found[: len(column.edges)], len(values) - missing]
+        self.counts = [
+            before + upper - lower for before, lower, upper in zip(self.counts, steps, steps[1:], strict=False)
+        ]
         self.missing += missing
-        if column.minimum is not None and column.maximum is not None:
-            self.unseen += int(np.count_nonzero(values < column.minimum) + np.count_nonzero(values > column.maximum))
+        if ranged:
+            self.unseen += found[-2] + len(values) - missing - found[-1]
 
     def add_categories(self, column: ReferenceColumn, counted: Mapping[Any, int]) -> None:
         """Count cells by value; None and "" are missing."""
@@ -137,14 +121,23 @@ class RowWindow:
         """The same with cells by column."""
         if not times:
             return
-        for counts, column, values in zip(self.columns, reference.columns, cells, strict=True):
-            counts.count(column, values)
-        self.prediction.add(reference.prediction, answers)
         if not self.rows:
             self.first, self.start, self.end = first, times[0], times[0]
-        self.start, self.end = min(self.start, *times), max(self.end, *times)
-        self.rows += len(times)
+        self.start, self.end = min(self.start, min(times)), max(self.end, max(times))
         self.last = first + len(times) - 1
+        self.tally(reference, cells, len(times))
+        self.prediction.add(reference.prediction, answers)
+
+    def tally(self, reference: Reference, cells: Sequence[Cells], rows: int) -> None:
+        """Count cells by column, and nothing else of their rows."""
+        tasks = list(zip(self.columns, reference.columns, cells, strict=True))
+        if rows < _MANY:
+            for counts, column, values in tasks:
+                counts.count(column, values)
+        else:
+            with ThreadPoolExecutor(os.cpu_count()) as threads:
+                list(threads.map(lambda task: task[0].count(task[1], task[2]), tasks))
+        self.rows += rows
 
     def merge(self, other: "RowWindow") -> None:
         """Add the rows of another window over the same reference: the same counts as if all had come here."""
