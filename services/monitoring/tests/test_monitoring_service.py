@@ -43,6 +43,7 @@ from tidemill_contracts.prediction import CompletedPrediction, FailedPrediction,
 from tidemill_contracts.promotion import PromotedModel, Promotion
 from tidemill_contracts.streams import dead_letter_key
 from tidemill_monitoring.app import build
+from tidemill_monitoring.finished import Finished
 from tidemill_monitoring.keys import Keys
 from tidemill_monitoring.settings import MonitoringGroup, MonitoringSettings
 from tidemill_shared.testing.platform import Platform
@@ -259,7 +260,8 @@ async def test_pieces_in_any_order_and_number_are_counted_once(platform: Platfor
     assert counts["repeated"] == 400
     keys = Keys(platform.namespace, PIPELINE)
     assert await platform.redis.hlen(keys.open) == await platform.redis.zcard(keys.order) == 0
-    assert await platform.redis.zcard(keys.done) == 250
+    finished = Finished(platform.redis, keys, 100)
+    assert len(await finished.known([piece.id for piece in asked if isinstance(piece, PredictionRequested)])) == 250
     assert await platform.redis.llen(keys.feedback) == 250
     assert found["inputs"]["windows"]["0"]["place"][0] == 50
     evaluated = await platform.events(DriftEvaluated, PIPELINE)

@@ -18,7 +18,7 @@ from tidemill_monitoring.domain.findings import Finding
 from tidemill_monitoring.domain.join import Join
 from tidemill_monitoring.domain.monitor import Found
 from tidemill_monitoring.domain.outcome import Answer, is_number
-from tidemill_monitoring.memory import Write
+from tidemill_monitoring.finished import Write
 from tidemill_monitoring.translation import event_of
 from tidemill_shared.delivery import Completion, Delivery, Output
 from tidemill_shared.telemetry import traced

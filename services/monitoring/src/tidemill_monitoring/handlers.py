@@ -12,8 +12,9 @@ from tidemill_monitoring.domain.calibration import Calibration
 from tidemill_monitoring.domain.findings import Evaluated, Finding
 from tidemill_monitoring.domain.join import Join
 from tidemill_monitoring.domain.monitor import Champion, Found, Monitor
+from tidemill_monitoring.finished import Write
 from tidemill_monitoring.keys import Keys
-from tidemill_monitoring.memory import Memory, Write, restored
+from tidemill_monitoring.memory import Memory, restored
 from tidemill_monitoring.promotions import Promotions
 from tidemill_monitoring.settings import MonitoringGroup
 from tidemill_monitoring.translation import policy_of

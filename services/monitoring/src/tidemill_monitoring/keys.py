@@ -40,10 +40,14 @@ class Keys:
         """Sorted set: ids of open rows by time of arrival."""
         return self._key("order")
 
+    def done(self, turn: int, shard: int) -> str:
+        """Set of integers: digests of the ids of finished rows."""
+        return self._key(f"done-{turn}-{shard}")
+
     @property
-    def done(self) -> str:
-        """Sorted set: ids of finished rows by time of completion."""
-        return self._key("done")
+    def done_mark(self) -> str:
+        """String: which generation of finished rows is the present one, and how many are in it."""
+        return self._key("done-mark")
 
     @property
     def alert(self) -> str:

@@ -15,11 +15,11 @@ from tidemill_monitoring.domain.policy import Policy
 from tidemill_monitoring.domain.reference import Reference
 from tidemill_monitoring.domain.score import Outcome
 from tidemill_monitoring.domain.window import RowWindow
+from tidemill_monitoring.finished import Finished, Write
 from tidemill_monitoring.keys import Keys
 from tidemill_monitoring.settings import MonitoringGroup
 from tidemill_shared.log import logger
 
-Write = tuple[str | bytes | int | float, ...]
 _WORDS = 500
 """Of one Redis command: Lua's stack is bounded."""
 _SWEEP = 256
@@ -47,6 +47,7 @@ class Memory:
         self._redis = redis
         self.keys = keys
         self._bounds = bounds
+        self._finished = Finished(redis, keys, bounds.done_rows)
 
     async def read(self, ids: Sequence[str]) -> tuple[bytes | None, Join]:
         """The version of the state, and what is stored of the rows a batch names.
@@ -57,12 +58,10 @@ class Memory:
         pipe.get(self.keys.version)
         if ids:
             pipe.hmget(self.keys.open, list(ids))
-            pipe.zmscore(self.keys.done, list(ids))
         version, *found = await pipe.execute()
-        rows, scores = found or ((), ())
+        rows = found[0] if found else ()
         known = {id_: OpenRow.load(orjson.loads(row), id_) for id_, row in zip(ids, rows, strict=True) if row}
-        done = {id_ for id_, score in zip(ids, scores, strict=True) if score is not None}
-        return version, Join(known, done)
+        return version, Join(known, await self._finished.known(ids))
 
     async def dumped(self) -> Dumped:
         """The stored state with what lies beside it."""
@@ -112,9 +111,7 @@ class Memory:
         writes += _batched("ZADD", keys.order, [w for id_ in still_open if id_ in fresh_ids for w in (wall, id_)])
         writes += _batched("HDEL", keys.open, closed)
         writes += _batched("ZREM", keys.order, closed)
-        writes += _batched("ZADD", keys.done, [w for id_ in (*join.finished, *expired) for w in (wall, id_)])
-        if join.finished or expired:
-            writes.append(("ZREMRANGEBYRANK", keys.done, 0, -self._bounds.done_rows - 1))
+        writes += self._finished.writes([*join.finished, *expired])
         writes += self._outcomes(monitor)
         writes += self._windows(monitor)
         writes.append(("SET", keys.held, orjson.dumps(monitor.held())))

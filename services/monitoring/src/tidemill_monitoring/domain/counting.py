@@ -32,7 +32,7 @@ def below(values: npt.NDArray[Any], thresholds: npt.NDArray[np.float64]) -> npt.
     """
     if len(values) < _SEARCHED:
         known = np.sort(values[~np.isnan(values)])
-        return np.searchsorted(known, thresholds, side="left")
+        return np.asarray(np.searchsorted(known, thresholds, side="left"), np.int64)
     size = -(-len(values) // -(-len(values) // _BLOCK))
     limits = thresholds[:, None]
     smaller = np.empty((len(thresholds), size), np.bool_)
@@ -46,7 +46,8 @@ def below(values: npt.NDArray[Any], thresholds: npt.NDArray[np.float64]) -> npt.
         if number % _ROUNDS == 0:
             found += sums.sum(axis=1, dtype=np.int64)
             sums[:] = 0
-    return found + sums.sum(axis=1, dtype=np.int64)
+    found += sums.sum(axis=1, dtype=np.int64)
+    return found
 
 
 def by_value(cells: list[Any] | Counted) -> Mapping[Any, int]:

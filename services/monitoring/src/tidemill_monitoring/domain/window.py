@@ -49,9 +49,8 @@ class ColumnCounts:
 
     def add_numbers(self, column: ReferenceColumn, values: npt.NDArray[Any]) -> None:
         """Count an array of numbers; NaN is missing. Bin i holds edges[i-1] <= x < edges[i]."""
-        ranged = column.minimum is not None and column.maximum is not None
-        above = [np.nextafter(column.maximum, np.inf)] if ranged else []
-        limits = [column.minimum, *above] if ranged else []
+        low, high = column.minimum, column.maximum
+        limits = [] if low is None or high is None else [low, np.nextafter(high, np.inf)]
         found = below(values, np.concatenate([column.edges, np.asarray(limits, np.float64)])).tolist()
         missing = int(np.count_nonzero(np.isnan(values)))
         steps = [0, *found[: len(column.edges)], len(values) - missing]
@@ -59,7 +58,7 @@ class ColumnCounts:
             before + upper - lower for before, lower, upper in zip(self.counts, steps, steps[1:], strict=False)
         ]
         self.missing += missing
-        if ranged:
+        if limits:
             self.unseen += found[-2] + len(values) - missing - found[-1]
 
     def add_categories(self, column: ReferenceColumn, counted: Mapping[Any, int]) -> None:
