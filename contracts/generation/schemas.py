@@ -12,6 +12,7 @@ from tidemill_contracts.package import PackageManifest
 from tidemill_contracts.pipeline import PipelineSpec
 from tidemill_contracts.promotion import Promotion
 from tidemill_contracts.registry import EVENTS
+from tidemill_contracts.rollout import Trial
 
 FOLDER = PurePosixPath("contracts/schemas")
 DOCUMENTS: dict[str, type[BaseModel]] = {
@@ -20,6 +21,7 @@ DOCUMENTS: dict[str, type[BaseModel]] = {
     "model-manifest": ModelManifest,
     "package-manifest": PackageManifest,
     "promotion": Promotion,
+    "trial": Trial,
 }
 
 

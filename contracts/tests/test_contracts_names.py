@@ -63,6 +63,7 @@ def test_keys_stay_below_their_prefix_and_are_references(
         artifacts.package_key(pipeline, version, file): f"packages/{pipeline}/{version}/",
         artifacts.report_key(pipeline, version, digest): f"reports/{pipeline}/{version}/",
         artifacts.promotion_key(pipeline, sequence): artifacts.promotions_prefix(pipeline),
+        artifacts.trial_key(pipeline, sequence): artifacts.trials_prefix(pipeline),
         artifacts.prediction_log_key(pipeline, hour, digest): f"predictions/{pipeline}/date=2026-01-31/hour=07/",
         artifacts.monitoring_key(pipeline, file): f"monitoring/{pipeline}/",
     }

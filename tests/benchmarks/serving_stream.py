@@ -69,6 +69,9 @@ class Ready:
         """The one model."""
         return self._loaded
 
+    def running(self, _pipeline: str, _champion: Loaded | None) -> None:
+        """Nothing is tried beside it."""
+
 
 def table(rows: int, seed: int) -> pd.DataFrame:
     """Random rows in the model's layout."""
@@ -205,7 +208,8 @@ def latency_at(rate: int, bodies: list[bytes]) -> dict[str, float]:
 
 def answering(loaded: Loaded, namespace: str) -> Answering:
     """The service's handler around one model."""
-    return Answering(Ready(loaded), namespace, ONCE_SECONDS)  # type: ignore[arg-type]
+    ready = Ready(loaded)
+    return Answering(ready, ready, namespace, ONCE_SECONDS)  # type: ignore[arg-type]
 
 
 def main() -> None:

@@ -120,6 +120,22 @@ async def test_what_the_kit_does_by_itself_is_allowed(guarded: Guarded, service:
         assert await resume(redis, NAMESPACE, service, "a-stream")
 
 
+async def test_a_shadows_group_is_servings_to_make_and_to_end(guarded: Guarded) -> None:
+    stream, group = stream_of("prediction.requested.v1"), "serving-shadow"
+    async with guarded.connect("serving") as redis:
+        await redis.xgroup_create(stream, group, "$", mkstream=True)
+        await redis.xreadgroup(group, "1", {stream: ">"}, count=1, noack=True)
+        await redis.xgroup_setid(stream, group, "$")
+        await redis.xadd(stream_of("prediction.shadowed.v1"), {"__data__": b"{}"})
+        await redis.persist(stream_of("prediction.shadowed.v1"))
+        await redis.expire(stream_of("prediction.shadowed.v1"), 60)
+    async with guarded.connect("monitoring") as redis:
+        with pytest.raises(NoPermissionError):
+            await redis.xgroup_destroy(stream, group)
+    async with guarded.connect("serving") as redis:
+        assert await redis.xgroup_destroy(stream, group)
+
+
 @EACH
 async def test_a_script_runs_with_its_callers_rights(guarded: Guarded, service: str) -> None:
     foreign = next(stream_of(t) for t in EVENTS if not concerns(service, t))

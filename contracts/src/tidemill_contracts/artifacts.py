@@ -95,6 +95,16 @@ def promotions_prefix(pipeline: str) -> str:
     return f"registry/{pipeline}/promotions/"
 
 
+def trial_key(pipeline: str, sequence: int) -> str:
+    """One entry of the log of rollouts; the highest says what is being tried."""
+    return f"{trials_prefix(pipeline)}{sequence:08d}.json"
+
+
+def trials_prefix(pipeline: str) -> str:
+    """Where a pipeline's rollouts lie."""
+    return f"registry/{pipeline}/trials/"
+
+
 def dataset_log_prefix(pipeline: str) -> str:
     """Where the order of a pipeline's datasets lies."""
     return f"registry/{pipeline}/datasets/"

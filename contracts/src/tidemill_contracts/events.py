@@ -34,6 +34,7 @@ from tidemill_contracts.prediction import (
     ObservedLabel,
     RequestedPrediction,
     RequestedPredictions,
+    ShadowedPrediction,
 )
 from tidemill_contracts.promotion import (
     ApprovedModel,
@@ -43,6 +44,7 @@ from tidemill_contracts.promotion import (
     RequestedRollback,
     ValidatedModel,
 )
+from tidemill_contracts.rollout import ChangedRollout, ObservedRollout
 
 _Plane = Literal["control", "data"]
 
@@ -212,6 +214,22 @@ class ModelDeployed(Event[DeployedModel]):
     type: Literal["model.deployed.v1"] = "model.deployed.v1"
 
 
+class RolloutChanged(Event[ChangedRollout]):
+    """A challenger began to be tried beside the champion, goes on to its next stage, or its trial ended, and why."""
+
+    publishers: ClassVar[tuple[str, ...]] = ("validation",)
+    consumers: ClassVar[tuple[str, ...]] = ("serving",)
+    type: Literal["rollout.changed.v1"] = "rollout.changed.v1"
+
+
+class RolloutObserved(Event[ObservedRollout]):
+    """How champion and challenger of a trial did so far, as one serving process counted."""
+
+    publishers: ClassVar[tuple[str, ...]] = ("serving",)
+    consumers: ClassVar[tuple[str, ...]] = ("validation",)
+    type: Literal["rollout.observed.v1"] = "rollout.observed.v1"
+
+
 class PredictionRequested(Event[RequestedPrediction]):
     """Somebody wants a prediction; the event's id is the prediction id."""
 
@@ -237,6 +255,15 @@ class PredictionFailed(Event[FailedPrediction]):
     consumers: ClassVar[tuple[str, ...]] = ("consumer", "monitoring")
     plane: ClassVar[_Plane] = "data"
     type: Literal["prediction.failed.v1"] = "prediction.failed.v1"
+
+
+class PredictionShadowed(Event[ShadowedPrediction]):
+    """What a challenger in its shadow stage would have answered; nobody gets it for an answer."""
+
+    publishers: ClassVar[tuple[str, ...]] = ("serving",)
+    consumers: ClassVar[tuple[str, ...]] = ("operator",)
+    plane: ClassVar[_Plane] = "data"
+    type: Literal["prediction.shadowed.v1"] = "prediction.shadowed.v1"
 
 
 class BatchRequested(Event[RequestedBatch]):

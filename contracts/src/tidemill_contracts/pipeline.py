@@ -7,6 +7,7 @@ from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
 from tidemill_contracts.artifacts import ArtifactRef
 from tidemill_contracts.document import Document, content_version
 from tidemill_contracts.names import RESERVED_PREFIX, Name, Version
+from tidemill_contracts.rollout import RolloutPolicy
 
 Task = Literal["classification", "regression"]
 Kind = Literal["numeric", "categorical"]
@@ -213,6 +214,7 @@ class PipelineSpec(Document):
     search: SearchPolicy = SearchPolicy()
     retrain: RetrainPolicy = RetrainPolicy()
     promotion: PromotionPolicy = PromotionPolicy()
+    rollout: RolloutPolicy = RolloutPolicy()
     drift: DriftPolicy = DriftPolicy()
 
     @model_validator(mode="after")

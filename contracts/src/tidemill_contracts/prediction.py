@@ -145,3 +145,13 @@ class ObservedLabel(Document):
     prediction_id: EventId
     label: Value
     observed_at: Moment | None = None
+
+
+class ShadowedPrediction(Document):
+    """Payload of ``prediction.shadowed``: what a challenger would have answered."""
+
+    prediction_id: EventId
+    prediction: Scalar = None
+    """None: it could not answer, for the reason in ``error``."""
+    error: str | None = Field(default=None, max_length=200)
+    model_version: Version

@@ -127,6 +127,7 @@ def golden(bias: float) -> Golden:
 
 
 Promote = Callable[..., Awaitable[ModelPromoted]]
+Pack = Callable[..., Awaitable[dict[str, Any]]]
 
 
 @pytest.fixture
@@ -136,11 +137,10 @@ def spec() -> PipelineSpec:
 
 
 @pytest.fixture
-def promote(platform: Platform, spec: PipelineSpec) -> Promote:
-    """``await promote(sequence, bias=…)``: store, sign, judge and promote a package; the event is not published."""
+def pack(platform: Platform, spec: PipelineSpec) -> Pack:
+    """``await pack(bias=…)``: store, sign and judge a package; what an entry of the registry says of it."""
 
     async def call(
-        sequence: int,
         *,
         pipeline: str = spec.name,
         bias: float = 0.0,
@@ -148,7 +148,7 @@ def promote(platform: Platform, spec: PipelineSpec) -> Promote:
         after: Callable[[dict[str, ArtifactRef]], Awaitable[None]] | None = None,
         passed: bool = True,
         signer: Signer | None = None,
-    ) -> ModelPromoted:
+    ) -> dict[str, Any]:
         store = platform.store
         version = content_version(pipeline, str(bias))
         contents = {
@@ -200,33 +200,34 @@ def promote(platform: Platform, spec: PipelineSpec) -> Promote:
                 code_version="test",
             ),
         )
-        promotion = Promotion(
-            pipeline=pipeline,
-            sequence=sequence,
-            version=version,
-            manifest=manifest,
-            attestation=attestation,
-            report=report,
-            reason="a test",
-            cause="cause",
-            promoted_at=datetime.now(UTC),
-        )
-        promotion = PromotionSeal.of(platform.settings(ServingSettings).keys).sealed(promotion)
-        entry = await store.put_document(promotion_key(pipeline, sequence), promotion)
         if after:
             await after(refs)
-        promoted = PromotedModel(
-            pipeline=pipeline,
-            version=version,
-            sequence=sequence,
-            kind="promotion",
-            promotion=entry,
-            manifest=manifest,
-            attestation=attestation,
-            reason="a test",
+        return {
+            "pipeline": pipeline,
+            "version": version,
+            "manifest": manifest,
+            "attestation": attestation,
+            "report": report,
+        }
+
+    return call
+
+
+@pytest.fixture
+def promote(platform: Platform, spec: PipelineSpec, pack: Pack) -> Promote:
+    """``await promote(sequence, bias=…)``: as ``pack``, and promote it; the event is not published."""
+
+    async def call(sequence: int, *, pipeline: str = spec.name, **facts: Any) -> ModelPromoted:
+        packed = await pack(pipeline=pipeline, **facts)
+        promotion = Promotion(
+            **packed, sequence=sequence, reason="a test", cause="cause", promoted_at=datetime.now(UTC)
         )
+        promotion = PromotionSeal.of(platform.settings(ServingSettings).keys).sealed(promotion)
+        entry = await platform.store.put_document(promotion_key(pipeline, sequence), promotion)
+        packed.pop("report")
+        promoted = PromotedModel(**packed, sequence=sequence, kind="promotion", promotion=entry, reason="a test")
         return ModelPromoted.root(
-            promoted, subject=f"{pipeline}/{version}", source="urn:test", id=f"{pipeline}-{sequence}"
+            promoted, subject=f"{pipeline}/{promoted.version}", source="urn:test", id=f"{pipeline}-{sequence}"
         )
 
     return call

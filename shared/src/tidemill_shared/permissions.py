@@ -40,6 +40,8 @@ _LIFETIME = ("+expire", "+pexpire", "+expireat", "+pexpireat", "+persist", "+ttl
 # loads it again.
 _SCRIPTS = ("+evalsha", "+script|load", "+script|exists")
 _SERVICE = (*_CONNECTION, *_CONSUMING, "+xadd", "+xtrim", *_STATE, *_LIFETIME, *_SCRIPTS)
+_SHADOWING = ("+xgroup|destroy", "+xgroup|setid")
+"""A group that lives as long as a shadow does, and leaves out what it cannot keep up with."""
 _OPERATOR = ("+@all", "-@admin", "-@dangerous", "-@scripting", *_SCRIPTS, *_CONNECTION, "+info", "+xinfo", "+xgroup")
 
 
@@ -78,7 +80,8 @@ def _service(namespace: str, service: str) -> Rule:
         writes.add(stream_key(namespace, "data.arrived.v1"))
     own = {state_key(namespace, service, "*"), state_key(namespace, service, "*", "*")}
     shared = {state_key(namespace, "lock", "*"), dead_letter_key(namespace)}
-    return Rule(service, tuple(sorted(reads | writes | own | shared)), _SERVICE)
+    commands = (*_SERVICE, *_SHADOWING) if service == "serving" else _SERVICE
+    return Rule(service, tuple(sorted(reads | writes | own | shared)), commands)
 
 
 def rules(namespace: str) -> tuple[Rule, ...]:

@@ -6,7 +6,7 @@ import base64
 import binascii
 import json
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -14,12 +14,19 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from tidemill_contracts.document import canonical_json
 from tidemill_contracts.events import ModelApproved, RollbackRequested
 from tidemill_contracts.promotion import Promotion
+from tidemill_contracts.rollout import Trial
 from tidemill_shared.errors import Poison
 from tidemill_shared.settings import KeySettings
 from tidemill_shared.signing import PublicKeys, pae, private_key
 
 OperatorRequest = ModelApproved | RollbackRequested
-_PROMOTION = "application/vnd.tidemill.promotion+json"
+Entry = Promotion | Trial
+EntryT = TypeVar("EntryT", Promotion, Trial)
+_KINDS: dict[type[Entry], str] = {
+    Promotion: "application/vnd.tidemill.promotion+json",
+    Trial: "application/vnd.tidemill.trial+json",
+}
+"""A signature over an entry of one log is none over an entry of another."""
 _PROMOTION_PUBLIC = "TIDEMILL_KEYS__PROMOTION_PUBLIC_FILE"
 _REQUEST = "application/vnd.tidemill.operator-request+json"
 
@@ -42,7 +49,7 @@ def _verify(keys: PublicKeys, signature: object, message: bytes, what: str) -> N
 
 
 class PromotionSeal:
-    """Signs promotions; validation alone has the key."""
+    """Signs entries of the registry: promotions and trials. Validation alone has the key."""
 
     def __init__(self, key: Ed25519PrivateKey, before: PublicKeys | None = None) -> None:
         self._key = key
@@ -55,14 +62,15 @@ class PromotionSeal:
         before = PublicKeys.read(file, _PROMOTION_PUBLIC) if file else None
         return cls(private_key(settings.promotion_private_file, "TIDEMILL_KEYS__PROMOTION_PRIVATE_FILE"), before)
 
-    def sealed(self, promotion: Promotion) -> Promotion:
-        """The same promotion with its signature."""
-        message = _message(_PROMOTION, promotion.model_dump(mode="json"))
-        return promotion.model_copy(update={"signature": _sign(self._key, message)})
+    def sealed(self, entry: EntryT) -> EntryT:
+        """The same entry with its signature."""
+        kind = Trial if isinstance(entry, Trial) else Promotion
+        message = _message(_KINDS[kind], entry.model_dump(mode="json"))
+        return entry.model_copy(update={"signature": _sign(self._key, message)})
 
 
 class PromotionCheck:
-    """Checks promotions."""
+    """Checks entries of the registry."""
 
     def __init__(self, keys: PublicKeys) -> None:
         self._keys = keys
@@ -73,21 +81,27 @@ class PromotionCheck:
         return cls(PublicKeys.read(settings.promotion_public_file, _PROMOTION_PUBLIC))
 
     def opened(self, data: bytes, pipeline: str, sequence: int) -> Promotion:
-        """Entry ``sequence`` of a pipeline's registry. Raises Poison when it is not what validation wrote there.
+        """Promotion ``sequence`` of a pipeline. Raises Poison when it is not what validation wrote there."""
+        return self._opened(Promotion, data, pipeline, sequence)
 
-        The fields as they came are what is checked: a later version may have added some.
-        """
-        what = f"promotion {sequence} of {pipeline}"
+    def opened_trial(self, data: bytes, pipeline: str, sequence: int) -> Trial:
+        """Entry ``sequence`` of a pipeline's log of rollouts. Raises Poison when validation did not write it there."""
+        return self._opened(Trial, data, pipeline, sequence)
+
+    def _opened(self, kind: type[EntryT], data: bytes, pipeline: str, sequence: int) -> EntryT:
+        """The fields as they came are what is checked: a later version may have added some."""
+        name = kind.__name__.lower()
+        what = f"{name} {sequence} of {pipeline}"
         try:
             fields = json.loads(data)
-            message = _message(_PROMOTION, fields)
+            message = _message(_KINDS[kind], fields)
         except (ValueError, AttributeError, RecursionError):
-            raise Poison("manifest", f"{what} is no promotion") from None
+            raise Poison("manifest", f"{what} is no {name}") from None
         _verify(self._keys, fields.get("signature"), message, what)
-        promotion = Promotion.from_json(data)
-        if (promotion.pipeline, promotion.sequence) != (pipeline, sequence):
+        entry = kind.from_json(data)
+        if (entry.pipeline, entry.sequence) != (pipeline, sequence):
             raise Poison("manifest", f"{what} was signed for another place in the registry")
-        return promotion
+        return entry
 
 
 def _request(event: OperatorRequest) -> bytes:

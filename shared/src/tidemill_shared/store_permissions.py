@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 _DATASETS, _PROMOTIONS = "registry/*/datasets/*", "registry/*/promotions/*"
+_TRIALS = "registry/*/trials/*"
 _INBOX = ("inbox/*", "arrivals/*")
 _EVENTS = "events/*"
 
@@ -35,12 +36,12 @@ RULES = (
     StoreRule("packaging", ("pipelines/*", "datasets/*", "models/*", "packages/*"), ("packages/*", _EVENTS)),
     StoreRule(
         "validation",
-        ("pipelines/*", "datasets/*", "models/*", "packages/*", "reports/*", _PROMOTIONS),
-        ("reports/*", _PROMOTIONS, _EVENTS),
+        ("pipelines/*", "datasets/*", "models/*", "packages/*", "reports/*", _PROMOTIONS, _TRIALS),
+        ("reports/*", _PROMOTIONS, _TRIALS, _EVENTS),
     ),
     StoreRule(
         "serving",
-        ("pipelines/*", "packages/*", "reports/*", "batches/*", _PROMOTIONS),
+        ("pipelines/*", "packages/*", "reports/*", "batches/*", _PROMOTIONS, _TRIALS),
         ("batches/*/results/*", _EVENTS),
     ),
     StoreRule(

@@ -16,8 +16,10 @@ from tidemill_serving.domain.model import Model, Scalar
 from tidemill_serving.loading import Loaded
 from tidemill_serving.models import Models
 from tidemill_serving.outcomes import EXPIRED, NO_ANSWER, NO_MODEL, NO_OBJECT, predicted
+from tidemill_serving.rollouts import Rollouts
 from tidemill_serving.table import Table, TableReader
 from tidemill_serving.tables import table_answers
+from tidemill_serving.trying import Trying, Works
 from tidemill_shared.delivery import Completion, Delivery, Once
 from tidemill_shared.telemetry import counter, histogram
 
@@ -30,17 +32,24 @@ ReadT = TypeVar("ReadT", Request, Table)
 class Answering:
     """The handler of the prediction lanes."""
 
-    def __init__(self, models: Models, namespace: str, once_seconds: float) -> None:
+    def __init__(self, models: Models, rollouts: Rollouts, namespace: str, once_seconds: float) -> None:
         self._models = models
+        self._rollouts = rollouts
         self._namespace = namespace
         self._once_seconds = once_seconds
 
     async def on_batch(self, pipeline: str, batch: list[Delivery]) -> Completion:
         """Every request gets exactly one answer; what is no request goes to the dead letters."""
         started = time.perf_counter()
-        # Read once: the whole batch is answered by this model, whatever is promoted meanwhile.
+        # Read once: the whole batch is answered by this model (and by the one tried beside it), whatever is promoted
+        # meanwhile.
         loaded = await self._models.ensure(pipeline)
-        work = Work(pipeline, self._namespace, loaded)
+        running = self._rollouts.running(pipeline, loaded)
+        work: Work | Trying
+        if running is None or loaded is None:
+            work = Work(pipeline, self._namespace, loaded)
+        else:
+            work = Trying(works(self._namespace), loaded, running)
         if sum(len(delivery.body) for delivery in batch) < _LARGE_BYTES:
             completion = work.complete(batch, self._once_seconds)
         else:
@@ -113,6 +122,11 @@ class Work:
             except InvalidEvent as error:
                 self._completion.dead.append((delivery, error.code, str(error)))
         return held, found
+
+
+def works(namespace: str) -> Works:
+    """Work on batches of any pipeline by any model."""
+    return lambda pipeline, loaded: Work(pipeline, namespace, loaded)
 
 
 def answers(requests: list[Request], loaded: Loaded | None) -> list[bytes | Refusal]:

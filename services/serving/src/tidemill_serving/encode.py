@@ -10,12 +10,13 @@ import orjson
 from numpy.typing import NDArray
 
 from tidemill_contracts.envelope import MAX_EVENT_BYTES
-from tidemill_contracts.events import PredictionCompleted, PredictionFailed, PredictionsCompleted
+from tidemill_contracts.events import PredictionCompleted, PredictionFailed, PredictionsCompleted, PredictionShadowed
 from tidemill_serving.decode import Request
 from tidemill_serving.domain.features import Refusal
 
 COMPLETED, FAILED = PredictionCompleted.type_name(), PredictionFailed.type_name()
 TABLE = PredictionsCompleted.type_name()
+SHADOWED = PredictionShadowed.type_name()
 TOO_LARGE = Refusal("answer_too_large", None, f"the answer would be above {MAX_EVENT_BYTES} bytes: send fewer rows")
 _NAMESPACE = uuid5(NAMESPACE_URL, "urn:tidemill").bytes
 _VARIANT = "89ab" * 4
@@ -105,6 +106,15 @@ def failed(request: Request, refusal: Refusal, version: str | None) -> bytes:
     message = json_text(refusal.message[:_MESSAGE_LIMIT])
     model = f',"model_version":"{version}"' if version else ""
     return f'{_head(request, FAILED)},"error":"{refusal.error}"{field},"message":{message}{model}}}}}'.encode()
+
+
+def shadowed(answer: Mapping[str, Any], id_: str, prediction: Any, error: str | None, version: str) -> bytes:
+    """``prediction.shadowed`` for a row of an answer that nobody else gets to see."""
+    data = {"prediction_id": id_, "prediction": prediction, "error": error, "model_version": version}
+    kept = ("specversion", "source", "subject", "time", "datacontenttype", "correlationid", "causationid")
+    envelope = {name: answer[name] for name in kept}
+    own = {"id": derived_id(id_, SHADOWED, answer["subject"]), "type": SHADOWED}
+    return orjson.dumps({**envelope, **own, "data": {k: v for k, v in data.items() if v is not None}})
 
 
 def _head(request: Request, type_: str) -> str:

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from tidemill_contracts.artifacts import ArtifactRef
 from tidemill_contracts.package import Attestation, Golden, PackageManifest, Signature
 from tidemill_contracts.promotion import Promotion, ValidationReport
+from tidemill_contracts.rollout import Trial
 from tidemill_serving.domain.model import Model
 from tidemill_serving.domain.package import model_of, proven
 from tidemill_serving.encode import Stamp
@@ -20,6 +21,9 @@ from tidemill_shared.errors import Poison
 from tidemill_shared.model_bytes import check_model
 from tidemill_shared.signing import Verifier
 from tidemill_shared.store import Store
+
+Entry = Promotion | Trial
+"""A sealed entry of the registry that lets a model be loaded."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,7 @@ class Loader:
         self._verifier = verifier
         self._threads = threads
 
-    async def load(self, promotion: Promotion) -> Loaded:
+    async def load(self, promotion: Entry) -> Loaded:
         """A proven model. Raises Poison when the package is not what was judged and signed, or answers otherwise."""
         try:
             manifest = await self.verified(promotion)
@@ -76,7 +80,7 @@ class Loader:
             raise Poison("proof", f"{promotion.version}: {error}") from error
         return Loaded(model, manifest.version, manifest.dataset_version, promotion.sequence, promotion.manifest)
 
-    async def verified(self, promotion: Promotion) -> PackageManifest:
+    async def verified(self, promotion: Entry) -> PackageManifest:
         """The package of a promotion, judged and signed; its files are named with their digests.
 
         Raises Poison when it is not what was judged and signed.
@@ -84,13 +88,13 @@ class Loader:
         await self._judged(promotion)
         return await self._signed(promotion)
 
-    async def _judged(self, promotion: Promotion) -> None:
+    async def _judged(self, promotion: Entry) -> None:
         """The report the promotion rests on passed this very package (no model answers without that)."""
         report = await self._store.document(promotion.report, ValidationReport)
         if not report.passed or report.package.sha256 != promotion.manifest.sha256:
             raise Poison("not_validated", f"{promotion.report.key} does not pass {promotion.manifest.key}")
 
-    async def _signed(self, promotion: Promotion) -> PackageManifest:
+    async def _signed(self, promotion: Entry) -> PackageManifest:
         attestation = await self._store.document(promotion.attestation, Attestation)
         self._verifier.verify(attestation, promotion.manifest.key, promotion.manifest.sha256)
         manifest = await self._store.document(promotion.manifest, PackageManifest)

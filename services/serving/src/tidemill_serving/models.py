@@ -36,7 +36,7 @@ class Models:
         self._loader = loader
         self._check = check
         self._refresh_seconds = settings.refresh_seconds
-        self._shelf = Shelf(settings.model_bytes)
+        self.shelf = Shelf(settings.model_bytes)
         self._refused: dict[str, dict[int, Poison | ObjectMissing]] = {}
         self._asked: dict[str, float] = {}
         self._logs: dict[str, AppendLog[Promotion]] = {}
@@ -46,7 +46,7 @@ class Models:
 
     async def get(self, pipeline: str, version: str | None = None) -> Loaded | None:
         """The model that answers for a pipeline, or the loaded one of that version; one that rests is waited for."""
-        if self._shelf.resting(pipeline):
+        if self.shelf.resting(pipeline):
             if pipeline not in self._waking:
                 self._waking[pipeline] = asyncio.create_task(self._wake(pipeline))
             # Not cancelled with one who gives up: others may wait for the same.
@@ -54,7 +54,7 @@ class Models:
         return next((m for m in self._loaded(pipeline) if version in (None, m.version)), None)
 
     def _loaded(self, pipeline: str) -> list[Loaded]:
-        return [m for m in (self._shelf.present(pipeline), self._shelf.previous(pipeline)) if m]
+        return [m for m in (self.shelf.present(pipeline), self.shelf.previous(pipeline)) if m]
 
     async def _wake(self, pipeline: str) -> None:
         try:
@@ -68,9 +68,9 @@ class Models:
 
     def problem(self, pipeline: str) -> str | None:
         """Why the newest promotion is not what answers, if so."""
-        if self._shelf.resting(pipeline):
+        if self.shelf.resting(pipeline):
             return "the model made room for others and is being loaded again: ask once more"
-        current = self._shelf.present(pipeline)
+        current = self.shelf.present(pipeline)
         newer = {s: e for s, e in self._refused.get(pipeline, {}).items() if not current or s > current.sequence}
         return str(newer[max(newer)]) if newer else None
 
@@ -80,8 +80,8 @@ class Models:
         Raises Retryable when the store is away.
         """
         for pipeline in self._service.pipelines.names():
-            if self._shelf.full:
-                self._shelf.rest(pipeline)
+            if self.shelf.full:
+                self.shelf.rest(pipeline)
             else:
                 await self.refresh(pipeline)
         self._service.pipelines.on_change(self._on_declared)
@@ -91,14 +91,14 @@ class Models:
         while True:
             await asyncio.sleep(self._refresh_seconds)
             for pipeline in self._service.pipelines.names():
-                if not self._shelf.resting(pipeline):
+                if not self.shelf.resting(pipeline):
                     await self._try(pipeline)
 
     async def ensure(self, pipeline: str) -> Loaded | None:
         """The model that answers, loaded if it rests; while there is none the registry is asked, as a group-mate may
         have announced it."""
-        loaded = self._shelf.present(pipeline)
-        if self._shelf.resting(pipeline):
+        loaded = self.shelf.present(pipeline)
+        if self.shelf.resting(pipeline):
             return await self.refresh(pipeline)
         if loaded or time.monotonic() - self._asked.get(pipeline, -_ASK_SECONDS) < _ASK_SECONDS:
             return loaded
@@ -112,7 +112,7 @@ class Models:
                 pipeline, AppendLog(self._service.store, promotions_prefix(pipeline), Promotion)
             )
             height = await registry.height()
-            current = self._shelf.present(pipeline)
+            current = self.shelf.present(pipeline)
             refused = self._refused.setdefault(pipeline, {})
             for sequence in range(height, current.sequence if current else 0, -1):
                 if isinstance(refused.get(sequence), Poison):
@@ -126,20 +126,22 @@ class Models:
                 else:
                     refused.pop(sequence, None)
                     return loaded
-            self._shelf.sought(pipeline)
+            self.shelf.sought(pipeline)
             return current
 
     async def _adopt(self, pipeline: str, sequence: int) -> Loaded:
         started = time.perf_counter()
         promotion = await self._promotion(pipeline, sequence)
-        known = next((m for m in self._loaded(pipeline) if m.manifest == promotion.manifest), None)
+        tried = self.shelf.tried(pipeline)
+        at_hand = [*self._loaded(pipeline), *([tried] if tried else [])]
+        known = next((m for m in at_hand if m.manifest == promotion.manifest), None)
         if known:
             loaded = known.promoted_again(sequence)
         else:
             async with self._loading:
                 loaded = await self._loader.load(promotion)
         # A batch reads it once: a request is answered by the old model or by the new one.
-        self._shelf.put(pipeline, loaded)
+        self.shelf.put(pipeline, loaded)
         seconds = time.perf_counter() - started
         histogram("tidemill.serving.load.duration").record(seconds, {"pipeline": pipeline})
         log.info("model loaded", pipeline=pipeline, version=loaded.version, seconds=round(seconds, 3))
@@ -187,7 +189,7 @@ class Models:
 
     async def follow(self, event: ModelPromoted) -> None:
         """The same for the replicas whose group-mate took the event; a model that rests is left to rest."""
-        if self._shelf.resting(event.pipeline):
+        if self.shelf.resting(event.pipeline):
             return
         await self._try(event.pipeline)
 

@@ -27,6 +27,7 @@ class Shelf:
         self._present: OrderedDict[str, Loaded] = OrderedDict()
         """The one used last at the end."""
         self._previous: dict[str, Loaded] = {}
+        self._tried: dict[str, Loaded] = {}
         self._resting: set[str] = set()
 
     def present(self, pipeline: str) -> Loaded | None:
@@ -39,6 +40,17 @@ class Shelf:
     def previous(self, pipeline: str) -> Loaded | None:
         """The model before it, for an instant return."""
         return self._previous.get(pipeline)
+
+    def tried(self, pipeline: str) -> Loaded | None:
+        """The challenger beside the present model."""
+        return self._tried.get(pipeline)
+
+    def try_out(self, pipeline: str, loaded: Loaded | None) -> None:
+        """A challenger, or none any more. It stays while it is tried and until it has taken the present place."""
+        self._tried.pop(pipeline, None)
+        if loaded:
+            self._tried[pipeline] = loaded
+            self._make_room(pipeline)
 
     def resting(self, pipeline: str) -> bool:
         """Whether it has a model that is not loaded now."""
@@ -65,10 +77,13 @@ class Shelf:
         self._present[pipeline] = loaded
         self._present.move_to_end(pipeline)
         self._resting.discard(pipeline)
+        tried = self._tried.get(pipeline)
+        if tried and tried.manifest == loaded.manifest:
+            del self._tried[pipeline]
         self._make_room(pipeline)
 
     def _bytes(self) -> int:
-        return sum(weight(m) for kept in (self._present, self._previous) for m in kept.values())
+        return sum(weight(m) for kept in (self._present, self._previous, self._tried) for m in kept.values())
 
     def _make_room(self, busy: str) -> None:
         excess = self._bytes() - self._budget

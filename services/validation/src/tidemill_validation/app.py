@@ -19,6 +19,7 @@ def build(settings: ValidationSettings) -> Service:
     service.bus.consume(judge.on_model_approved)
     service.bus.consume(judge.on_rollback_requested)
     service.bus.consume(judge.baking.on_dataset_prepared)
+    service.bus.consume(judge.conducting.on_rollout_observed)
     service.on_start(judge.child.warm)
     service.on_stop(judge.child.stop)
     return service

@@ -4,13 +4,17 @@ The rival of a new champion is the one before it, which comes back by itself whe
 champion that stayed is the candidate that was refused for want of evidence.
 """
 
+from collections.abc import Sequence
+
 from tidemill_contracts.dataset import DatasetManifest
-from tidemill_contracts.events import DatasetPrepared, ModelPromoted, ModelValidated
+from tidemill_contracts.events import DatasetPrepared, ModelPromoted, ModelRejected, ModelValidated, RolloutChanged
 from tidemill_contracts.package import PackageManifest
 from tidemill_contracts.pipeline import PipelineSpec
 from tidemill_contracts.promotion import Promotion
+from tidemill_contracts.rollout import Trial
 from tidemill_shared.log import logger
 from tidemill_shared.service import Service
+from tidemill_validation.conducting import Conducting, Outcome
 from tidemill_validation.domain import looks
 from tidemill_validation.job import Job, Judged
 from tidemill_validation.jobs import Fresh, Jobs
@@ -26,7 +30,14 @@ class Baking:
     """Compares the champion with its rivals as new rows arrive."""
 
     def __init__(
-        self, service: Service, registry: Registry, packages: Packages, jobs: Jobs, reports: Reports, waiting: Waiting
+        self,
+        service: Service,
+        registry: Registry,
+        packages: Packages,
+        jobs: Jobs,
+        reports: Reports,
+        waiting: Waiting,
+        conducting: Conducting,
     ) -> None:
         self._store = service.store
         self._pipelines = service.pipelines
@@ -35,13 +46,19 @@ class Baking:
         self._jobs = jobs
         self._reports = reports
         self._waiting = waiting
+        self._conducting = conducting
 
-    async def on_dataset_prepared(self, event: DatasetPrepared) -> list[ModelValidated | ModelPromoted] | None:
+    async def on_dataset_prepared(
+        self, event: DatasetPrepared
+    ) -> Sequence[ModelValidated | ModelPromoted | ModelRejected | RolloutChanged] | None:
         """New rows: look again, as long as a promotion or a refusal is young."""
         pipeline = event.pipeline
         done = await self._registry.caused_by(event)
         if done:
             return [announced(event, done)]
+        begun = await self._conducting.begun(event)
+        if begun:
+            return self._conducting.said(event, begun)
         spec = await self._pipelines.spec(pipeline)
         champion = await self._registry.champion(pipeline)
         if spec is None or champion is None or not spec.promotion.bake_rows:
@@ -51,6 +68,9 @@ class Baking:
             returned = await self._back(event, champion, champion.previous, rows)
             if returned:
                 return returned
+        trial = await self._conducting.present(champion)
+        if trial:
+            return await self._tried(event, champion, trial, rows)
         candidate = await self._waiting.get(pipeline)
         if candidate and candidate.against == champion.version and spec.promotion.approval == "automatic":
             return await self._second(event, champion, candidate, rows)
@@ -79,9 +99,22 @@ class Baking:
         promoted = await self._registry.promote(event, choice, against=(champion.version,))
         return [promoted] if promoted else None
 
+    async def _tried(self, event: DatasetPrepared, champion: Promotion, trial: Trial, rows: int) -> Outcome | None:
+        """A challenger beside the champion is stopped when it is significantly worse on rows that neither has seen."""
+        package = await self._packages.verified(trial.pipeline, trial.version, trial.manifest, trial.attestation)
+        fresh = await self._fresh(event, package, champion, rows)
+        if fresh is None:
+            return None
+        judged, _, _ = await self._compared(package, champion, fresh)
+        compared = judged.compared
+        if compared is None or compared.high >= 0:
+            return None
+        reason = f"worse than the champion on {compared.rows} labelled rows after both: {compared.difference:+.4f}"
+        return await self._conducting.stop(event, trial, reason, "rollout_labels")
+
     async def _second(
         self, event: DatasetPrepared, champion: Promotion, candidate: Candidate, rows: int
-    ) -> list[ModelValidated | ModelPromoted] | None:
+    ) -> list[ModelValidated | ModelPromoted | RolloutChanged] | None:
         """The refused candidate is promoted when rows that came after its training show the gain."""
         pipeline, version = event.pipeline, candidate.version
         package = await self._packages.verified(pipeline, version, candidate.manifest, candidate.attestation)
@@ -96,9 +129,9 @@ class Baking:
             event.id, candidate.manifest, package, job, judged, compared, champion.version
         )
         choice = Choice(version, candidate.manifest, candidate.attestation, ref, f"on later rows: {gain(report)}")
-        promoted = await self._registry.promote(event, choice, against=(champion.version,))
+        placed = await self._conducting.place(event, choice, spec, champion.version)
         await self._waiting.drop(pipeline)
-        return [validated(event, report, ref, "automatic"), *([promoted] if promoted else [])]
+        return [validated(event, report, ref, "automatic"), *([placed] if placed else [])]
 
     async def _verified(self, promotion: Promotion) -> PackageManifest:
         p = promotion

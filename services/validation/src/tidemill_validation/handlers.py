@@ -12,9 +12,11 @@ from tidemill_contracts.events import (
     ModelRejected,
     ModelValidated,
     RollbackRequested,
+    RolloutChanged,
 )
 from tidemill_contracts.package import PackageManifest
 from tidemill_contracts.promotion import Promotion, ValidationReport
+from tidemill_contracts.rollout import Trial
 from tidemill_shared.errors import Poison
 from tidemill_shared.log import logger
 from tidemill_shared.seal import OperatorCheck, PromotionSeal
@@ -23,12 +25,14 @@ from tidemill_shared.signing import Verifier
 from tidemill_shared.store import reference
 from tidemill_shared.telemetry import counter, histogram
 from tidemill_validation.baking import Baking
+from tidemill_validation.conducting import Conducting
 from tidemill_validation.job import Checked
 from tidemill_validation.jobs import Jobs
 from tidemill_validation.packages import Packages
 from tidemill_validation.promoting import Choice, Registry, announced
 from tidemill_validation.reporting import Reports, comparison, gain, rejected, validated
 from tidemill_validation.settings import ValidationGroup
+from tidemill_validation.trials import Trials, changed
 from tidemill_validation.waiting import Waiting
 
 log = logger(__name__)
@@ -53,15 +57,21 @@ class Judge:
         self._jobs = Jobs(service, self._packages, settings)
         self._waiting = Waiting(service)
         self._operator = operator
-        self.baking = Baking(service, self._registry, self._packages, self._jobs, self._reports, self._waiting)
+        self.conducting = Conducting(service, self._registry, Trials(service, seal))
+        self.baking = Baking(
+            service, self._registry, self._packages, self._jobs, self._reports, self._waiting, self.conducting
+        )
         self.child = self._jobs.child
 
-    async def on_model_packaged(self, event: ModelPackaged) -> list[ModelValidated | ModelPromoted] | ModelRejected:
-        """Verify, judge, report, and promote what has proven better."""
-        done = await self._registry.caused_by(event)
+    async def on_model_packaged(
+        self, event: ModelPackaged
+    ) -> list[ModelValidated | ModelPromoted | RolloutChanged] | ModelRejected:
+        """Verify, judge, report, and promote what has proven better, or begin to roll it out."""
+        done = await self._done(event)
         if done:  # a crash came between the registry and the events
-            report = await self._store.document(done.report, ValidationReport)
-            return [validated(event, report, done.report, "automatic"), announced(event, done)]
+            entry, told = done
+            report = await self._store.document(entry.report, ValidationReport)
+            return [validated(event, report, entry.report, "automatic"), told]
         started = time.monotonic()
         data = event.data
         package = await self._packages.verified(event.pipeline, data.version, data.manifest, data.attestation)
@@ -74,13 +84,26 @@ class Judge:
         if not report.promote:
             await self._waiting.note(report, data.attestation)
             return rejected(event, report, ref)
-        approval = (await self._jobs.policies(package)).promotion.approval
-        events: list[ModelValidated | ModelPromoted] = [validated(event, report, ref, approval)]
+        spec = await self._jobs.policies(package)
+        approval = spec.promotion.approval
+        events: list[ModelValidated | ModelPromoted | RolloutChanged] = [validated(event, report, ref, approval)]
         if approval == "automatic":
             choice = Choice(data.version, data.manifest, data.attestation, ref, gain(report))
-            promoted = await self._registry.promote(event, choice, against=(report.against,))
-            events += [promoted] if promoted else []
+            placed = await self.conducting.place(event, choice, spec, report.against)
+            events += [placed] if placed else []
         return events
+
+    async def _done(self, event: Event[Any]) -> tuple[Promotion | Trial, ModelPromoted | RolloutChanged] | None:
+        """The entry that this event has led to, when it was handled before, and the event to tell it by."""
+        promotion = await self._registry.caused_by(event)
+        if promotion:
+            return promotion, announced(event, promotion)
+        trial = await self.conducting.begun(event)
+        return (trial, changed(event, trial)) if trial else None
+
+    async def _withdrawn(self, pipeline: str) -> set[str]:
+        """Models that proved bad as champion or while they were tried, and are not promoted again."""
+        return await self._registry.withdrawn(pipeline) | await self.conducting.refused(pipeline)
 
     async def _judged(
         self, event: Event[Any], manifest: ArtifactRef, package: PackageManifest, promotion: Promotion | None
@@ -89,28 +112,28 @@ class Judge:
         champion = await self._jobs.champion(promotion, package, spec)
         job = await self._jobs.job(package, spec, champion)
         judged = await self._jobs.judged(job, champion)
-        if package.version in await self._registry.withdrawn(event.pipeline):
-            why = "it was champion, and proved worse than the one before"
+        if package.version in await self._withdrawn(event.pipeline):
+            why = "it was champion or tried beside one, and proved worse"
             judged = judged.refused(Checked("withdrawn", passed=False, message=why, code="withdrawn"))
         compared = comparison(judged.compared, champion.version if champion else None, spec, job)
         against = champion.version if champion else None
         return await self._reports.write(event.id, manifest, package, job, judged, compared, against)
 
-    async def on_model_approved(self, event: ModelApproved) -> ModelPromoted | ModelRejected | None:
-        """A person approved: promote the version if a report lets it pass before the present champion. One that was
-        compared with another champion proves nothing about this one, so the model is judged again."""
+    async def on_model_approved(self, event: ModelApproved) -> ModelPromoted | RolloutChanged | ModelRejected | None:
+        """A person approved: promote the version, or begin to roll it out, if a report lets it pass before the present
+        champion. A report against another one proves nothing about this one, so the model is judged again."""
         self._operator.check(event)
         pipeline, version = event.pipeline, event.data.version
-        done = await self._registry.caused_by(event)
+        done = await self._done(event)
         if done:
-            return announced(event, done)
+            return done[1]
         champion = await self._registry.champion(pipeline)
         against = champion.version if champion else None
         found = await self._reports.passing(pipeline, version, against)
         if found is None:
             raise Poison("not_validated", f"{pipeline}/{version} has no passing report: it cannot be promoted")
-        if version in await self._registry.withdrawn(pipeline):
-            raise Poison("withdrawn", f"{pipeline}/{version} was withdrawn as champion; a rollback may name it")
+        if version in await self._withdrawn(pipeline):
+            raise Poison("withdrawn", f"{pipeline}/{version} was withdrawn; a rollback may name it if it was champion")
         report, ref = found
         attestation = await self._attestation(pipeline, version)
         package = await self._packages.verified(pipeline, version, report.package, attestation)
@@ -121,7 +144,7 @@ class Judge:
                 return rejected(event, report, ref)
         reason = f"approved by {event.data.by}" + (f": {event.data.note}" if event.data.note else "")
         choice = Choice(version, report.package, attestation, ref, reason)
-        return await self._registry.promote(event, choice, against=(against,))
+        return await self.conducting.place(event, choice, await self._jobs.policies(package), against)
 
     async def on_rollback_requested(self, event: RollbackRequested) -> ModelPromoted | None:
         """Append the older champion that was asked for, or the one before the present one."""

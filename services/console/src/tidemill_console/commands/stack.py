@@ -9,9 +9,10 @@ from rich.table import Table
 from tidemill_console.connection import Client, connected, directory
 from tidemill_console.output import fail, notes, results, run, say, show_json
 from tidemill_console.stack import SERVICES, Stack
-from tidemill_contracts.artifacts import promotions_prefix
+from tidemill_contracts.artifacts import promotions_prefix, trials_prefix
 from tidemill_contracts.promotion import Promotion
 from tidemill_contracts.registry import EVENTS
+from tidemill_contracts.rollout import Trial
 from tidemill_contracts.streams import stream_key
 from tidemill_shared.append_log import AppendLog
 from tidemill_shared.dead_letters import DeadLetters
@@ -92,8 +93,11 @@ async def _champion(client: Client, pipeline: str) -> dict[str, Any]:
     if last is None:
         return {"pipeline": pipeline, "version": None, "sequence": 0}
     sequence, promotion = last
+    trial = await AppendLog(client.store, trials_prefix(pipeline), Trial).last()
+    tried = trial[1] if trial and not trial[1].over and trial[1].against == promotion.version else None
     return {
         "pipeline": pipeline,
+        "trial": tried and tried.model_dump(mode="json", include={"version", "stage", "share", "reason", "decided_at"}),
         "version": promotion.version,
         "sequence": sequence,
         "kind": promotion.kind,
@@ -122,6 +126,11 @@ def _print(state: dict[str, Any]) -> None:
         ago = f"{(datetime.now(UTC) - since).total_seconds():.0f} s ago" if since else ""
         table.add_row(c["pipeline"], c["version"] or "none yet", str(c["sequence"]), ago, c.get("reason", ""))
     results.print(table)
+    for c in state["champions"]:
+        if c.get("trial"):
+            t = c["trial"]
+            share = f", {t['share']:.0%} of the requests" if t["share"] else ""
+            results.print(f"{c['pipeline']} tries {t['version']}: {t['stage']}{share}; {t['reason']}", markup=False)
     letters = state["dead_letters"]
     results.print(f"Dead letters: {letters}" + (" (tidemill dead-letters list)" if letters else ""))
     for row in state["halted"]:

@@ -19,6 +19,7 @@ from tidemill_contracts.events import (
     PerformanceMeasured,
     PerformanceRecovered,
     RetrainSuppressed,
+    RolloutChanged,
     TrainingFailed,
     TrainingGranted,
 )
@@ -37,6 +38,7 @@ READ: tuple[type[Event[Any]], ...] = (
     TrainingFailed,
     RetrainSuppressed,
     ModelRejected,
+    RolloutChanged,
     ModelPromoted,
 )
 """What a report is made from."""
@@ -162,6 +164,9 @@ def _trained(event: Event[Any]) -> tuple[str, str, Tone, bool] | None:
         return "training failed", "; ".join(r.message for r in data.reasons), "bad", False
     if isinstance(event, RetrainSuppressed):
         return "no training", f"{data.reason}: {data.message}", "plain", False
+    if isinstance(event, RolloutChanged):
+        share = f" {data.share:.0%}" if data.share else ""
+        return "rollout", f"{data.version} {data.stage}{share}: {data.reason}", "plain", data.stage == "abandoned"
     if isinstance(event, ModelRejected):
         return "refused", f"{data.version}: " + "; ".join(r.message for r in data.reasons), "bad", False
     return None

@@ -1,0 +1,189 @@
+"""Rollouts: when a challenger that passed the gate is tried beside the champion, goes on, is promoted or is stopped."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+from tidemill_contracts.dataset import Reason
+from tidemill_contracts.envelope import Event
+from tidemill_contracts.events import ModelPromoted, ModelRejected, RolloutChanged, RolloutObserved
+from tidemill_contracts.pipeline import PipelineSpec
+from tidemill_contracts.promotion import Promotion, RejectedModel
+from tidemill_contracts.rollout import DURATION_STEP, Evidence, RolloutPolicy, Trial
+from tidemill_shared.service import Service
+from tidemill_shared.telemetry import counter
+from tidemill_validation.domain import rollout
+from tidemill_validation.observations import Observations, Seen
+from tidemill_validation.promoting import Choice, Registry, announced
+from tidemill_validation.trials import Trials, changed
+
+Outcome = list[ModelPromoted | ModelRejected | RolloutChanged]
+
+
+class Conducting:
+    """Conducts one trial a pipeline at a time."""
+
+    def __init__(self, service: Service, registry: Registry, trials: Trials) -> None:
+        self._bus = service.bus
+        self._pipelines = service.pipelines
+        self._registry = registry
+        self._trials = trials
+        self._observations = Observations(service.bus)
+
+    @asynccontextmanager
+    async def _turn(self, pipeline: str) -> AsyncIterator[None]:
+        async with self._bus.lock(f"rollout:{pipeline}"):
+            yield
+
+    async def begun(self, event: Event[Any]) -> Trial | None:
+        """The entry this event has led to, when it was handled before."""
+        return await self._trials.caused_by(event.pipeline, event.id)
+
+    async def refused(self, pipeline: str) -> set[str]:
+        """Challengers that are not promoted any more."""
+        return await self._trials.refused(pipeline)
+
+    async def place(
+        self, event: Event[Any], choice: Choice, spec: PipelineSpec, against: str | None
+    ) -> ModelPromoted | RolloutChanged | None:
+        """Promote what has passed, or begin to try it beside the champion, as the pipeline asks."""
+        if against is None or not spec.rollout.stages:
+            return await self._registry.promote(event, choice, against=(against,))
+        stage, share = spec.rollout.stages[0]
+        async with self._turn(event.pipeline):
+            present = await self._trials.newest(event.pipeline)
+            if present and present.cause == event.id:
+                return changed(event, present)
+            reason = choice.reason
+            if present and not present.over and present.against == against:
+                if present.version == choice.version:
+                    return None
+                reason = f"takes the place of {present.version}: {reason}"
+            facts = {
+                "stage": stage,
+                "share": share,
+                "version": choice.version,
+                "manifest": choice.manifest,
+                "attestation": choice.attestation,
+                "report": choice.report,
+                "against": against,
+                "reason": reason,
+            }
+            return changed(event, await self._trials.append(event, facts))
+
+    async def present(self, champion: Promotion) -> Trial | None:
+        """What is tried beside this champion."""
+        trial = await self._trials.newest(champion.pipeline)
+        return trial if trial and not trial.over and trial.against == champion.version else None
+
+    async def on_rollout_observed(self, event: RolloutObserved) -> Outcome | None:
+        """Counts of a serving process: add them up and decide."""
+        async with self._turn(event.pipeline):
+            trial = await self._trials.newest(event.pipeline)
+            if trial is None:
+                return None
+            if trial.cause == event.id:  # a crash came between the log and the events
+                promoted = await self._registry.caused_by(event) if trial.stage == "finished" else None
+                return [*([announced(event, promoted)] if promoted else []), *self.said(event, trial)]
+            if trial.over or trial.sequence != event.data.trial:
+                return None
+            return await self._decide(event, trial)
+
+    async def _decide(self, event: RolloutObserved, trial: Trial) -> Outcome | None:
+        champion = await self._registry.champion(event.pipeline)
+        if champion and champion.version == trial.version:
+            done = await self._registry.caused_by(event)
+            ended = await self._append(event, trial, "finished", reason="it is the champion", evidence=trial.evidence)
+            return [*([announced(event, done)] if done else []), *ended]
+        if champion is None or champion.version != trial.against:
+            return await self._append(event, trial, "abandoned", reason="the champion it was tried beside has changed")
+        if event.data.problem:
+            reason = f"it cannot be loaded: {event.data.problem}"
+            return await self._append(event, trial, "abandoned", reason=reason, refused=True)
+        seen = await self._observations.add(event)
+        spec = await self._pipelines.spec(event.pipeline)
+        policy = spec.rollout if spec else RolloutPolicy()
+        seconds = (datetime.now(UTC) - trial.decided_at).total_seconds()
+        verdict = rollout.judge(seen.champion, seen.challenger, _limits(policy), seconds)
+        evidence = evidence_of(seen)
+        if verdict.action == "stop":
+            return await self._append(
+                event, trial, "abandoned", reason=verdict.reason, refused=True, evidence=evidence, code=verdict.code
+            )
+        if verdict.action == "wait":
+            return None
+        return await self._on(event, trial, policy, verdict.reason, evidence)
+
+    async def _on(
+        self, event: RolloutObserved, trial: Trial, policy: RolloutPolicy, reason: str, evidence: Evidence
+    ) -> Outcome:
+        """The next stage, or after the last one the promotion."""
+        step = trial.step + 1
+        if step < len(policy.stages):
+            stage, share = policy.stages[step]
+            return await self._append(event, trial, stage, reason=reason, share=share, step=step, evidence=evidence)
+        why = f"rolled out: {reason}"
+        choice = Choice(trial.version, trial.manifest, trial.attestation, trial.report, why)
+        promoted = await self._registry.promote(event, choice, against=(trial.against,))
+        ended = await self._append(event, trial, "finished", reason=reason, evidence=evidence)
+        return [*([promoted] if promoted else []), *ended]
+
+    async def stop(self, event: Event[Any], trial: Trial, reason: str, code: str) -> Outcome | None:
+        """Abandon a trial whose challenger proved bad elsewhere; None when it is over already."""
+        async with self._turn(event.pipeline):
+            present = await self._trials.newest(event.pipeline)
+            if present and present.cause == event.id:
+                return self.said(event, present)
+            if present is None or present.over or present.version != trial.version:
+                return None
+            return await self._append(event, present, "abandoned", reason=reason, refused=True, code=code)
+
+    async def _append(
+        self, event: Event[Any], trial: Trial, stage: str, *, reason: str, code: str = "", **facts: Any
+    ) -> Outcome:
+        entry = trial.model_dump() | {"share": 0.0, "evidence": None, "stage": stage, "reason": reason, **facts}
+        found = await self._trials.append(event, entry)
+        counter("tidemill.validation.rollouts").add(1, {"pipeline": event.pipeline, "stage": stage})
+        await self._observations.drop(event.pipeline)
+        return self.said(event, found, code)
+
+    @staticmethod
+    def said(event: Event[Any], trial: Trial, code: str = "rollout") -> Outcome:
+        """The events of an entry; a challenger that proved bad is a candidate refused."""
+        if not trial.refused:
+            return [changed(event, trial)]
+        data = RejectedModel(
+            pipeline=trial.pipeline,
+            version=trial.version,
+            manifest=trial.manifest,
+            report=trial.report,
+            reasons=(Reason(code=code or "rollout", message=trial.reason),),
+        )
+        rejected = ModelRejected.caused_by(event, data, subject=f"{trial.pipeline}/{trial.version}")
+        return [changed(event, trial), rejected]
+
+
+def _limits(policy: RolloutPolicy) -> rollout.Limits:
+    return rollout.Limits(
+        policy.bake_rows,
+        policy.bake_seconds,
+        policy.max_errors,
+        policy.max_slowdown,
+        policy.max_distance,
+        DURATION_STEP,
+    )
+
+
+def evidence_of(seen: Seen) -> Evidence:
+    """What both did, as a document."""
+    found = rollout.distance(seen.champion.answers, seen.challenger.answers)
+    return Evidence(
+        rows=seen.challenger.rows,
+        failed=seen.challenger.failed,
+        champion_rows=seen.champion.rows,
+        champion_failed=seen.champion.failed,
+        milliseconds=rollout.milliseconds(seen.challenger, DURATION_STEP),
+        champion_milliseconds=rollout.milliseconds(seen.champion, DURATION_STEP),
+        distance=max(0.0, found[0] - found[1]) if found else None,
+    )

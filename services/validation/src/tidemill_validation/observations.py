@@ -1,0 +1,53 @@
+"""What the serving processes have counted of a trial's stage; it does not outlive Redis, and is then counted anew."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from tidemill_contracts.events import RolloutObserved
+from tidemill_contracts.rollout import Observation, ObservedRollout
+from tidemill_contracts.streams import state_key
+from tidemill_shared.bus import Bus
+from tidemill_validation.domain.rollout import Counts
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Of all processes together."""
+
+    champion: Counts
+    challenger: Counts
+
+
+class Observations:
+    """The newest counts of each process, by pipeline."""
+
+    def __init__(self, bus: Bus) -> None:
+        self._bus = bus
+
+    def _key(self, pipeline: str) -> str:
+        return state_key(self._bus.namespace, "validation", f"rollout:{pipeline}")
+
+    async def add(self, event: RolloutObserved) -> Seen:
+        """Keep what a process counted, and add up what all have."""
+        key = self._key(event.pipeline)
+        raw: Any = await self._bus.redis.hgetall(key)
+        kept = {run: ObservedRollout.from_json(body) for run, body in raw.items()}
+        kept = {run: seen for run, seen in kept.items() if seen.trial == event.data.trial}
+        run = event.data.run.encode()
+        if run not in kept or _rows(kept[run]) <= _rows(event.data):  # events may come in another order
+            kept[run] = event.data
+            await self._bus.redis.hset(key, event.data.run, event.data.to_json())
+        champion = sum((_counts(seen.champion) for seen in kept.values()), Counts())
+        return Seen(champion, sum((_counts(seen.challenger) for seen in kept.values()), Counts()))
+
+    async def drop(self, pipeline: str) -> None:
+        """Another stage begins."""
+        await self._bus.redis.delete(self._key(pipeline))
+
+
+def _rows(seen: ObservedRollout) -> int:
+    return seen.champion.rows + seen.challenger.rows
+
+
+def _counts(seen: Observation) -> Counts:
+    return Counts(seen.rows, seen.failed, {int(k): n for k, n in seen.calls.items()}, seen.answers)

@@ -1,0 +1,237 @@
+"""Rollouts conducted, on real Redis and S3; what serving processes would count is told here."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from tidemill_contracts.artifacts import ArtifactRef, promotions_prefix, trials_prefix
+from tidemill_contracts.dataset import PreparedDataset
+from tidemill_contracts.events import (
+    DatasetPrepared,
+    ModelPackaged,
+    ModelPromoted,
+    ModelRejected,
+    RolloutChanged,
+    RolloutObserved,
+)
+from tidemill_contracts.pipeline import PipelineSpec
+from tidemill_contracts.rollout import Observation, ObservedRollout, RolloutPolicy, Trial
+from tidemill_shared.testing.platform import Platform
+from tidemill_validation.app import build
+from tidemill_validation.domain import rollout
+from tidemill_validation.domain.rollout import Counts, Limits
+from tidemill_validation.settings import ValidationSettings
+
+A, B, C = "a" * 12, "b" * 12, "c" * 12
+FAST = {"30": 50}
+"""50 calls of some 0.7 ms."""
+
+
+def after(event: Any) -> Any:
+    return lambda found: found.causationid == event.id
+
+
+def observed(trial: int, rows: int, *, run: str = "one", problem: str = "", **challenger: Any) -> RolloutObserved:
+    """Counts of a stage: the champion's are fine, and so are the challenger's but for what is said."""
+    champion = Observation(version=A, rows=1_000, calls=FAST, answers={"yes": 500, "no": 500})
+    counts = {"rows": rows, "calls": FAST, "answers": {"yes": rows // 2, "no": rows - rows // 2}} | challenger
+    data = ObservedRollout(
+        trial=trial, run=run, champion=champion, challenger=Observation(version=B, **counts), problem=problem
+    )
+    return RolloutObserved.root(data, subject=f"flow/{B}", source="urn:test")
+
+
+def staged(shelf: Any, **changes: Any) -> PipelineSpec:
+    policy = RolloutPolicy(**({"canary": (0.1, 0.5), "bake_rows": 100} | changes))
+    spec: PipelineSpec = shelf.spec
+    return spec.model_copy(update={"rollout": policy, "revision": 2})
+
+
+async def judged(platform: Platform, *packages: ModelPackaged) -> RolloutChanged:
+    """The first becomes champion at once, the last begins to be tried."""
+    await platform.publish(packages[0])
+    await platform.wait_for(ModelPromoted, after(packages[0]), timeout=40)
+    for package in packages[1:]:
+        await platform.publish(package)
+        changed = await platform.wait_for(RolloutChanged, after(package), timeout=40)
+    return changed
+
+
+async def told(platform: Platform, event: RolloutObserved) -> RolloutChanged:
+    """What counts lead to."""
+    await platform.publish(event)
+    return await platform.wait_for(RolloutChanged, after(event), timeout=40)
+
+
+async def two(shelf: Any, models: Any) -> tuple[ModelPackaged, ModelPackaged]:
+    dataset = await shelf.dataset(models.unseen(300))
+    return await shelf.package(models.poor, A, dataset), await shelf.package(models.good, B, dataset)
+
+
+async def test_a_challenger_goes_through_its_stages_across_a_restart_and_is_promoted(
+    platform: Platform, shelf: Any, models: Any
+) -> None:
+    packages = await two(shelf, models)
+    await platform.declare(staged(shelf))
+    async with platform.running(build(platform.settings(ValidationSettings))):
+        first = await judged(platform, *packages)
+        await platform.publish(observed(first.data.sequence, 50, run="one"))
+    async with platform.running(build(platform.settings(ValidationSettings))):
+        # 50 and 50 rows of two processes are the step's hundred; counts told before the restart count.
+        second = await told(platform, observed(first.data.sequence, 50, run="two"))
+        await platform.publish(observed(first.data.sequence, 100))  # of the stage before: says nothing any more
+        assert [p.data.version for p in await platform.events(ModelPromoted)] == [A]
+        end = observed(second.data.sequence, 100)
+        third = await told(platform, end)
+        promoted = await platform.wait_for(ModelPromoted, after(end), timeout=40)
+        await platform.publish(end)  # once more, as after a crash: the same events again, and no other entry
+        async with asyncio.timeout(40):
+            while [e.id for e in await platform.events(RolloutChanged)].count(third.id) < 2:
+                await asyncio.sleep(0.05)
+    assert [(e.data.stage, e.data.share) for e in (first, second, third)] == [
+        ("canary", 0.1),
+        ("canary", 0.5),
+        ("finished", 0.0),
+    ]
+    assert second.data.evidence is not None and second.data.evidence.rows == 100
+    assert (promoted.data.version, promoted.data.previous) == (B, A) and "rolled out" in promoted.data.reason
+    assert len(await platform.store.list(promotions_prefix(shelf.name))) == 2
+    assert len(await platform.store.list(trials_prefix(shelf.name))) == 3
+
+
+@pytest.mark.parametrize(
+    ("bad", "word"),
+    [
+        ({"failed": 30}, "fails"),
+        ({"calls": {"42": 50}}, "a call takes"),
+        ({"answers": {"yes": 80, "no": 0}}, "differ"),
+        ({"problem": "golden row 1: other answer"}, "golden row 1"),
+    ],
+)
+async def test_a_bad_challenger_is_stopped_with_its_reason_and_not_tried_again(
+    platform: Platform, shelf: Any, models: Any, bad: dict[str, Any], word: str
+) -> None:
+    packages = await two(shelf, models)
+    await platform.declare(staged(shelf))
+    async with platform.running(build(platform.settings(ValidationSettings))):
+        first = await judged(platform, *packages)
+        event = observed(first.data.sequence, 80, **bad)  # before the step is over
+        end = await told(platform, event)
+        rejected = await platform.wait_for(ModelRejected, after(event), timeout=40)
+        again = await shelf.package(models.good, B, await shelf.dataset(models.unseen(300)))
+        await platform.publish(again)
+        refused = await platform.wait_for(ModelRejected, after(again), timeout=40)
+        assert [p.data.version for p in await platform.events(ModelPromoted)] == [A]
+    assert (end.data.stage, end.data.share) == ("abandoned", 0.0) and word in end.data.reason
+    assert rejected.data.version == B and word in rejected.data.reasons[0].message
+    assert "withdrawn" in [r.code for r in refused.data.reasons]
+
+
+async def arrived(shelf: Any, rows: Any, version: str) -> DatasetPrepared:
+    manifest: ArtifactRef = await shelf.dataset(rows, version)
+    data = {
+        "pipeline": shelf.name,
+        "version": version,
+        "sequence": 2,
+        "manifest": manifest,
+        "spec": manifest,
+        "rows": {"test": len(rows)},
+        "new_rows": len(rows),
+        "quarantined": 0,
+        "origin": "feedback",
+    }
+    return DatasetPrepared.root(PreparedDataset.model_validate(data), subject=shelf.name, source="urn:test")
+
+
+async def test_labels_that_show_the_challenger_to_be_worse_stop_it(platform: Platform, shelf: Any, models: Any) -> None:
+    """The gate was deceived by a batch of flipped labels; 250 rows with right ones are seen while it is tried."""
+    good = await shelf.package(models.good, A, await shelf.dataset(models.unseen(300)))
+    poisoned = await shelf.dataset(models.unseen(300, flipped=True, first=300), "1" * 12)
+    bad = await shelf.package(models.wrong, B, poisoned)
+    truth = await arrived(shelf, models.unseen(250, first=600), "2" * 12)
+    await platform.declare(staged(shelf))
+    async with platform.running(build(platform.settings(ValidationSettings))):
+        await judged(platform, good, bad)
+        await platform.publish(truth)
+        end = await platform.wait_for(RolloutChanged, after(truth), timeout=40)
+    assert end.data.stage == "abandoned" and "worse than the champion on 250 labelled rows" in end.data.reason
+
+
+async def test_a_newer_challenger_takes_the_place_of_the_one_that_is_tried(
+    platform: Platform, shelf: Any, models: Any
+) -> None:
+    dataset = await shelf.dataset(models.unseen(300))
+    packages = [
+        await shelf.package(model, version, dataset)
+        for model, version in ((models.poor, A), (models.good, B), (models.logistic(5.0, 0.0), C))
+    ]
+    await platform.declare(staged(shelf))
+    async with platform.running(build(platform.settings(ValidationSettings))):
+        last = await judged(platform, *packages)
+        await platform.publish(observed(1, 500))
+        second = await told(platform, observed(last.data.sequence, 500))
+    assert (last.data.version, last.data.sequence) == (C, 2) and f"takes the place of {B}" in last.data.reason
+    assert (second.data.version, second.data.share) == (C, 0.5)
+
+
+async def test_an_entry_that_somebody_else_wrote_is_no_trial(platform: Platform, shelf: Any, models: Any) -> None:
+    packages = await two(shelf, models)
+    await platform.declare(staged(shelf))
+    async with platform.running(build(platform.settings(ValidationSettings))):
+        first = await judged(platform, *packages)
+        genuine = Trial.from_json(await platform.store.get(first.data.trial))
+        forged = genuine.model_copy(update={"sequence": 2, "stage": "canary", "share": 1.0})
+        await platform.store.put_document(f"{trials_prefix(shelf.name)}00000002.json", forged)
+        await platform.publish(observed(2, 500))
+        second = await told(platform, observed(1, 500))
+    assert (second.data.sequence, second.data.share) == (3, 0.5)
+
+
+LIMITS = Limits(rows=200, seconds=10.0, errors=0.01, slowdown=3.0, distance=0.3, step=1.25)
+FINE = Counts(1_000, 2, {30: 100}, {"yes": 500, "no": 500})
+
+
+@pytest.mark.parametrize(
+    ("counts", "seconds", "action", "code"),
+    [
+        (Counts(10, 10), 99.0, "wait", ""),
+        (Counts(199, 0, {30: 20}, {"yes": 100, "no": 99}), 99.0, "wait", ""),
+        (Counts(200, 0, {30: 20}, {"yes": 100, "no": 100}), 9.0, "wait", ""),
+        (Counts(200, 2, {33: 20}, {"yes": 100, "no": 98}), 10.0, "go", ""),
+        (Counts(200, 4, {30: 20}, {"yes": 98, "no": 98}), 10.0, "stop", "rollout_errors"),
+        (Counts(100, 3, {30: 20}, {"yes": 49, "no": 48}), 1.0, "wait", ""),
+        (Counts(100, 20, {30: 20}, {"yes": 40, "no": 40}), 1.0, "stop", "rollout_errors"),
+        (Counts(100, 0, {40: 20}, {"yes": 50, "no": 50}), 1.0, "stop", "rollout_latency"),
+        (Counts(100, 0, {40: 9}, {"yes": 50, "no": 50}), 1.0, "wait", ""),
+        (Counts(100, 0, {30: 20}, {"yes": 90, "no": 10}), 1.0, "wait", ""),
+        (Counts(100, 0, {30: 20}, {"yes": 100}), 1.0, "stop", "rollout_distance"),
+        (Counts(200, 0, {30: 20}, {"yes": 200}), 10.0, "stop", "rollout_distance"),
+        (Counts(200, 0, {30: 20}, {"yes": 130, "no": 70}), 10.0, "go", ""),
+    ],
+)
+def test_what_a_stage_leads_to(counts: Counts, seconds: float, action: str, code: str) -> None:
+    verdict = rollout.judge(FINE, counts, LIMITS, seconds)
+    assert (verdict.action, verdict.code) == (action, code), verdict.reason
+
+
+def test_short_calls_may_be_several_times_longer() -> None:
+    champion = Counts(100, 0, {20: 50}, {"yes": 100})  # 87 µs
+    assert rollout.judge(champion, Counts(100, 0, {28: 50}, {"yes": 100}), LIMITS, 1.0).action == "wait"
+    assert rollout.judge(champion, Counts(100, 0, {32: 50}, {"yes": 100}), LIMITS, 1.0).code == "rollout_latency"
+
+
+def test_the_noise_of_the_distance_is_what_equal_models_show() -> None:
+    found = rollout.distance({"a": 520, "b": 480}, {"a": 490, "b": 510})
+    assert found is not None
+    value, noise = found
+    assert value == pytest.approx(0.03) and 0.01 < noise < 0.03
+    assert rollout.distance({"a": 1}, {}) is None
+
+
+def test_shares_must_rise() -> None:
+    assert RolloutPolicy(shadow=True, canary=(0.1, 0.5)).stages == (("shadow", 0.0), ("canary", 0.1), ("canary", 0.5))
+    assert RolloutPolicy().stages == ()
+    for wrong in ((0.5, 0.1), (0.0,), (1.0,), (0.1, 0.1)):
+        with pytest.raises(ValueError, match="rise"):
+            RolloutPolicy(canary=wrong)
