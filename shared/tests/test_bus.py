@@ -16,12 +16,13 @@ from tidemill_contracts.model import RequestedTraining
 from tidemill_contracts.pipeline import PipelineSpec
 from tidemill_contracts.prediction import CompletedPrediction, RequestedPrediction
 from tidemill_contracts.promotion import RequestedRollback
+from tidemill_contracts.registry import parse_as
 from tidemill_contracts.streams import state_key, stream_key
 from tidemill_shared.dead_letters import DeadLetters
 from tidemill_shared.delivery import Completion, Delivery, Mailbox
 from tidemill_shared.errors import Poison, Retryable, StaleState
 from tidemill_shared.service import Service
-from tidemill_shared.settings import Settings
+from tidemill_shared.settings import DeliverySettings, Settings
 from tidemill_shared.testing.platform import Platform
 
 
@@ -136,6 +137,27 @@ async def test_an_entry_that_always_fails_ends_in_the_dead_letters(platform: Pla
         notice = await platform.wait_for(EventDeadLettered)
     assert notice.data.reason == "deliveries"
     assert attempts >= 2
+
+
+async def test_what_a_handler_cannot_parse_says_nothing_about_its_event(platform: Platform) -> None:
+    """Another event that it read, from a store that answered nonsense: the entry is tried again, not buried."""
+    attempts = 0
+
+    async def on_requested(event: TrainingRequested) -> RollbackRequested:
+        nonlocal attempts
+        attempts += 1
+        if attempts == 1:
+            parse_as(TrainingRequested, b"{")
+        return await on_training_requested(event)
+
+    settings = platform.settings(Settings, delivery=DeliverySettings(lease_seconds=0.3, block_seconds=0.1))
+    service = Service("reader", settings)
+    service.bus.consume(on_requested)
+    await platform.publish(requested())
+    async with platform.running(service):
+        await platform.wait_for(RollbackRequested)
+    assert attempts == 2
+    assert await DeadLetters(platform.redis, platform.namespace).count() == 0
 
 
 async def test_a_zombie_cannot_complete_what_was_taken_over(platform: Platform) -> None:

@@ -34,6 +34,10 @@ async def test_an_event_id_is_accepted_with_one_body_only(platform: Platform) ->
         assert refused.value.code == "id_reused"
     assert await platform.store.read(inbox_key("key-1")) == first.to_json()
     await accept(platform.store, arrived("b", "key-2"))
+    await platform.store.put(inbox_key("key-3"), b"{")
+    with pytest.raises(Poison, match=r"inbox/key-3\.json is no event") as refused:
+        await accept(platform.store, arrived("a", "key-3"))
+    assert refused.value.code == "inbox"
 
 
 async def take(box: Mailbox, stream: str, count: int = 100) -> list[Delivery]:

@@ -9,7 +9,7 @@ from faultkit.proxy import Proxy
 from tidemill_contracts.artifacts import ArtifactRef
 from tidemill_contracts.envelope import FIELD
 from tidemill_shared.delivery import Mailbox
-from tidemill_shared.errors import ChecksumMismatch
+from tidemill_shared.errors import ChecksumMismatch, StoreUnavailable
 from tidemill_shared.settings import Settings
 from tidemill_shared.store import Store
 from tidemill_shared.testing.platform import Platform
@@ -31,6 +31,23 @@ async def test_bytes_that_are_spoilt_on_their_way_are_read_again(platform: Platf
         wrong = ArtifactRef(key=ref.key, sha256=hashlib.sha256(b"other").hexdigest(), size=ref.size)
         with pytest.raises(ChecksumMismatch):
             await store.get(wrong)
+    finally:
+        store.close()
+        await proxy.stop()
+
+
+async def test_an_object_whose_digest_nobody_knows_is_checked_too(platform: Platform) -> None:
+    await platform.store.put("inbox/a.json", b'{"accepted":true}' * 10)
+    proxy = Proxy(platform.servers.store_port)
+    await proxy.start()
+    store = Store(platform.settings(Settings).store.model_copy(update={"endpoint": f"127.0.0.1:{proxy.port}"}))
+    try:
+        proxy.faults.flip_next = 2
+        assert await store.read("inbox/a.json") == b'{"accepted":true}' * 10
+        assert proxy.faults.flip_next == 0
+        proxy.faults.flip = 1.0
+        with pytest.raises(StoreUnavailable):
+            await store.read("inbox/a.json")
     finally:
         store.close()
         await proxy.stop()

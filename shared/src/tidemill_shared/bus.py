@@ -60,6 +60,14 @@ class Subscription:
     handler: Handler
 
 
+def _parsed(sub: Subscription, delivery: Delivery) -> Event[Any]:
+    """The event of an entry. Raises Poison; what a handler cannot parse later says nothing about the event."""
+    try:
+        return parse_as(sub.event, delivery.body)
+    except InvalidEvent as error:
+        raise Poison(error.code, str(error)) from None
+
+
 def _events_in(annotation: Any) -> tuple[type[Event[Any]], ...]:
     if inspect.isclass(annotation) and issubclass(annotation, Event):
         return (annotation,)
@@ -298,13 +306,13 @@ class Bus:
         outcome = "completed"
         try:
             history.record("read", [delivery])
-            event = parse_as(sub.event, delivery.body)
+            event = _parsed(sub, delivery)
             with telemetry.consuming(event):
                 outputs = await self._handle(sub, event, delivery)
                 completion = Completion(outputs=[(delivery, [telemetry.traced(o, event) for o in outputs])])
                 if await self.mailbox.complete(completion):
                     raise LeaseLost(f"{delivery.stream}: completed by another consumer")
-        except (InvalidEvent, Poison) as error:
+        except Poison as error:
             outcome = "buried"
             await self._bury(delivery, error.code, str(error))
         except LeaseLost as error:

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, TypeVar
+from xml.etree.ElementTree import ParseError
 
 import urllib3
 from minio import Minio
@@ -93,7 +94,7 @@ class Store:
             if await self._clock_was_wrong():
                 return await self._call(what, call)
             raise StoreUnavailable(f"{what}: {type(error).__name__}") from error
-        except (MinioException, urllib3.exceptions.HTTPError, OSError) as error:
+        except (MinioException, urllib3.exceptions.HTTPError, ParseError, OSError) as error:
             raise StoreUnavailable(f"{what}: {type(error).__name__}: {error}") from error
 
     async def _clock_was_wrong(self) -> bool:
@@ -158,32 +159,42 @@ class Store:
         return await self.put(key, document.to_json())
 
     async def read(self, key: str) -> bytes | None:
-        """An object by key, unverified: for logs and inboxes whose digest nobody knows. None when missing.
+        """An object by key: for logs and inboxes whose digest nobody knows. None when missing.
 
-        Raises Poison("too_large").
+        Bytes that do not fit the store's own checksum are read again. Raises Poison("too_large"), StoreUnavailable.
         """
-        try:
-            data = await self._call(f"get {key}", lambda: self._read(key, _DOCUMENT_BYTES))
-        except ObjectMissing:
-            return None
-        if len(data) > _DOCUMENT_BYTES:
-            raise Poison("too_large", f"{key} has more than {_DOCUMENT_BYTES} bytes")
-        return data
+        before: set[bytes] = set()
+        for _ in range(_READS):
+            try:
+                data, tag = await self._call(f"get {key}", lambda: self._tagged(key, _DOCUMENT_BYTES))
+            except ObjectMissing:
+                return None
+            if len(data) > _DOCUMENT_BYTES:
+                raise Poison("too_large", f"{key} has more than {_DOCUMENT_BYTES} bytes")
+            # Not every store's tag is the MD5 of the bytes; then the same bytes twice are the ones that lie there.
+            if data in before or tag == hashlib.md5(data, usedforsecurity=False).hexdigest():
+                return data
+            before.add(data)
+        raise StoreUnavailable(f"get {key}: read {_READS} times, its bytes were never the same")
 
     def _read(self, key: str, most: int) -> bytes:
         """The object's first ``most`` bytes and one more, if there are any: what somebody put there may be endless."""
+        return self._tagged(key, most)[0]
+
+    def _tagged(self, key: str, most: int) -> tuple[bytes, str]:
+        """The same, and the object's entity tag."""
         response: Any = self._client.get_object(self.bucket, key)
         try:
             data = bytearray()
             while len(data) <= most and (chunk := response.read(min(_CHUNK, most + 1 - len(data)))):
                 data += chunk
-            return bytes(data)
+            return bytes(data), str(response.headers.get("ETag", "")).strip('"')
         finally:
             response.close()
             response.release_conn()
 
     async def read_document(self, key: str, document: type[DocumentT]) -> DocumentT | None:
-        """A document by key, unverified. None when missing."""
+        """A document by key. None when missing."""
         data = await self.read(key)
         return None if data is None else document.from_json(data)
 
