@@ -102,7 +102,8 @@ class RetrainPolicy(Document):
     cpu_seconds_a_day: float | None = Field(default=14_400.0, gt=0)
     """Processor time after which no further training begins by itself within 24 hours; None: no bound."""
     breaker_refusals: int = Field(default=3, ge=0)
-    """After so many refused candidates in a row a person decides about the next training; 0: never."""
+    """After so many refused answers to one alarm, or twice as many refused candidates in a row, a person decides about
+    the next training; 0: never."""
     wait_seconds: float = Field(default=7 * 86_400.0, gt=0)
     """A trigger that finds too few rows for this long is dropped with a reason."""
 

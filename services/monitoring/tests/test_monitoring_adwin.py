@@ -103,18 +103,17 @@ def alarmed(window: int = 500) -> ErrorWatch:
     """After an alarm that said errors rose from 0.1 to 0.25."""
     watch = ErrorWatch(Adwin(0.05), rearm_rows=window)
     watch.alarm_row, watch.calm_mean = 1, 0.1
-    watch.aftermath = Aftermath(0.1, 4_000, 0.15, window)
+    watch.aftermath = Aftermath(0.1, 4_000, 0.045, window)
     return watch
 
 
 def test_an_alarm_is_over_when_the_errors_after_it_are_as_before() -> None:
-    for seed in range(20):
-        watch = alarmed()
-        found = feed(watch, 0.1, 500, 2, seed)
-        assert [type(f) for f in found] == [Resolved], seed
-        assert watch.alarm_row == 0
-    lasting = [bool(feed(alarmed(), 0.25, 2_000, 2, seed)) for seed in range(20)]
-    assert not any(lasting)
+    over = [bool(feed(alarmed(), 0.1, 1_000, 2, seed)) for seed in range(20)]
+    lasting = [bool(feed(alarmed(), 0.17, 2_000, 2, seed)) for seed in range(20)]
+    assert sum(over) >= 19 and sum(lasting) <= 1
+    watch = alarmed()
+    found = feed(watch, 0.1, 500, 2, 0)
+    assert [type(f) for f in found] == [Resolved] and watch.alarm_row == 0
 
 
 def test_the_rows_after_an_alarm_survive_a_dump() -> None:

@@ -280,6 +280,15 @@ def test_after_refused_candidates_a_person_decides() -> None:
     assert reasons(settle(limits.resumed(state), policy, many, later(900_002))[1]) == ["start"]
 
 
+def test_several_alarms_are_given_twice_the_answers_of_one() -> None:
+    policy = replace(POLICY, breaker_refusals=3)
+    assert limits.tripped(State(refusals=5), policy, NOW).breaker_since is None
+    assert limits.tripped(State(refusals=6), policy, NOW).breaker_since == NOW
+    third = State(refusals=3, queued=replace(trigger("a"), attempt=3))
+    assert limits.tripped(third, policy, NOW).breaker_since == NOW
+    assert limits.tripped(replace(third, refusals=0), policy, NOW).breaker_since is None  # a person has closed it
+
+
 def test_what_is_suggested_waits_for_a_person_who_grants_it_with_its_rows() -> None:
     policy = replace(POLICY, mode="suggest")
     state, said = arrive(State(), trigger("a", since=later(5)), policy=policy)

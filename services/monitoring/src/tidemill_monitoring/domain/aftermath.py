@@ -1,8 +1,8 @@
 """Whether errors come back by themselves after an alarm: a test of equivalence on the rows that follow it.
 
 An alarm may have been an accident, or wrong labels that have stopped. The rows after it are new evidence: when the
-rise that is left is surely less than half of what the alarm said, the world is as before. A window of rows is looked
-at a few times, and the next window begins anew.
+rise that is left is surely less than what counts as recovered, and than half of what the alarm said, the world is as
+before. A window of rows is looked at a few times, and the next window begins anew.
 """
 
 import math
@@ -11,7 +11,6 @@ from typing import Any, Self
 
 _SURE = 1.645
 """Standard errors of a one-sided 95 %."""
-_SHARE = 0.5
 _LOOKS = (0.5, 0.75, 1.0)
 """Shares of a window after which it is looked at."""
 
@@ -23,8 +22,8 @@ class Aftermath:
     calm_mean: float
     """Mean error before the alarm."""
     calm_rows: int
-    effect: float
-    """What the alarm said the mean has risen by."""
+    bound: float
+    """A rise that is surely smaller is none."""
     window: int
     rows: int = 0
     total: float = 0.0
@@ -37,7 +36,7 @@ class Aftermath:
         self.squares += error * error
         if self.rows not in {round(share * self.window) for share in _LOOKS}:
             return False
-        back = self._left() < _SHARE * self.effect
+        back = self._left() < self.bound
         if self.rows >= self.window:
             self.rows, self.total, self.squares = 0, 0.0, 0.0
         return back

@@ -29,6 +29,8 @@ class ErrorWatch:
     """Mean error the last alarm has led to; None until ``rearm_rows`` have shown it."""
     aftermath: Aftermath | None = None
     """The errors since the last alarm."""
+    spare: float = 0.05
+    """A loss of this share of what was right before counts as recovered."""
 
     def take(self, error: float, *, row: int, time: float, newest: float, version: str) -> Detected | Resolved | None:
         """Take the error (0 to 1) of labelled row ``row``; ``newest`` is the latest event time labelled so far."""
@@ -44,8 +46,7 @@ class ErrorWatch:
         if not self.alarm_row:
             self.calm_mean = cut.before
         self.alarm_row, self.known_mean = row, None
-        effect = cut.after - self.calm_mean
-        self.aftermath = Aftermath(self.calm_mean, cut.rows_before, effect, self.rearm_rows)
+        self.aftermath = Aftermath(self.calm_mean, cut.rows_before, self._bound(cut), self.rearm_rows)
         evidence = Test(
             "error",
             "adwin",
@@ -76,6 +77,10 @@ class ErrorWatch:
         span = Span(row - cut.began_row + 1, cut.began_row, row, cut.began_time, newest)
         return self._resolved(version, span)
 
+    def _bound(self, cut: Cut) -> float:
+        # Alarms come at the worst moment: what they say of the rise is too much, most of all of a small one.
+        return min((cut.after - self.calm_mean) / 2, self.spare * (1 - self.calm_mean))
+
     def _passed(self, error: float, row: int, time: float, newest: float, version: str) -> Resolved | None:
         """ADWIN sees no cut; too small a rise may have gone without one."""
         if self.aftermath is None or not self.aftermath.take(error):
@@ -93,9 +98,9 @@ class ErrorWatch:
         return {"adwin": self.adwin.dump(), "alarm_row": self.alarm_row, "means": means, "aftermath": aftermath}
 
     @classmethod
-    def load(cls, delta: float, rearm_rows: int, dumped: dict[str, Any]) -> "ErrorWatch":
+    def load(cls, delta: float, rearm_rows: int, dumped: dict[str, Any], spare: float = 0.05) -> "ErrorWatch":
         """What ``dump`` gave, back."""
         since = dumped.get("aftermath")
         calm, known = dumped["means"]
         aftermath = Aftermath.load(since) if since else None
-        return cls(Adwin.load(delta, dumped["adwin"]), rearm_rows, dumped["alarm_row"], calm, known, aftermath)
+        return cls(Adwin.load(delta, dumped["adwin"]), rearm_rows, dumped["alarm_row"], calm, known, aftermath, spare)

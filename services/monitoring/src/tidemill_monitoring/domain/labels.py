@@ -267,7 +267,7 @@ class LabelWatch:
     ) -> "LabelWatch":
         """What ``dump`` gave, back, with the latest outcomes and those of windows that wait for labels."""
         return cls(
-            ErrorWatch.load(policy.error_delta, policy.window_rows, dumped["errors"]),
+            ErrorWatch.load(policy.error_delta, policy.window_rows, dumped["errors"], _spare(policy)),
             Performance.load(dumped["performance"], recent, policy.window_rows),
             dumped["rows"],
             dumped["newest"],
@@ -285,7 +285,12 @@ class LabelWatch:
 
 
 def _errors(policy: Policy) -> ErrorWatch:
-    return ErrorWatch(Adwin(policy.error_delta), policy.window_rows)
+    return ErrorWatch(Adwin(policy.error_delta), policy.window_rows, spare=_spare(policy))
+
+
+def _spare(policy: Policy) -> float:
+    """Of what is right; errors of a regression are a few hundredths of their bound, so that it would be too much."""
+    return (1 - policy.recovered_share) * (1.0 if policy.classification else 0.1)
 
 
 def _dumped(doubt: Detected | None) -> dict[str, Any] | None:

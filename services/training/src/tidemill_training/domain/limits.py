@@ -8,6 +8,7 @@ from tidemill_training.domain.state import DAY_SECONDS, Policy, Refusal, Run, Sp
 _DAY = timedelta(seconds=DAY_SECONDS)
 _REMEMBERED = 1_024
 _DOUBLINGS = 16
+_ALARMS = 2
 
 
 def bound(state: State, trigger: Trigger, policy: Policy, now: datetime) -> Refusal | None:
@@ -75,6 +76,9 @@ def resumed(state: State) -> State:
 
 
 def tripped(state: State, policy: Policy, now: datetime) -> State:
-    """With the breaker open once too many candidates in a row were refused."""
-    many = policy.breaker_refusals and state.refusals >= policy.breaker_refusals
+    """With the breaker open once too many answers to one alarm were refused, or twice as many in a row to several: a
+    gradual change raises one alarm after another, and each deserves its answer."""
+    bound = policy.breaker_refusals
+    attempts = state.queued.attempt if state.queued and not state.queued.settling else 0
+    many = bound and (min(attempts, state.refusals) >= bound or state.refusals >= _ALARMS * bound)
     return replace(state, breaker_since=now) if many and state.breaker_since is None else state

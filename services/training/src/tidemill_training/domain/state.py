@@ -40,7 +40,7 @@ class Policy:
     trainings_a_day: int | None = None
     cpu_seconds_a_day: float | None = None
     breaker_refusals: int = 0
-    """So many candidates refused in a row hand the decision to a person; 0: never."""
+    """So many refused answers to one alarm, or twice as many to several, hand the decision to a person; 0: never."""
 
 
 @dataclass(frozen=True)
