@@ -42,7 +42,7 @@ class Statistic(Document):
     """One test of one column (or of the errors), with what it was compared with."""
 
     name: str
-    """The column, ``prediction`` or ``error``."""
+    """The column, ``prediction`` or ``error``; of a joint test the two columns it shows in most, joined by `` & ``."""
     test: str
     statistic: float
     threshold: float

@@ -88,6 +88,17 @@ class ReferenceColumn(Document):
     importance: float = 0.0
 
 
+class ReferenceSample(Document):
+    """A few of the rows behind the reference, as bins: how the columns hang together."""
+
+    columns: tuple[str, ...]
+    """Those the model relies on most."""
+    rows: int
+    bins: str
+    """Base64 of a byte a cell, row by row: the place of its bin or category in the column's counts, 254 for what comes
+    later or is not listed, 255 for missing."""
+
+
 class Reference(Document):
     """The reference window that travels with a package."""
 
@@ -106,6 +117,7 @@ class Reference(Document):
     """Standard deviation of the target, for regression errors."""
     validation: tuple[ReferenceColumn, ...] = ()
     """The columns over the validation rows, counted between the edges of ``columns``."""
+    sample: ReferenceSample | None = None
 
 
 class Attestation(Document):

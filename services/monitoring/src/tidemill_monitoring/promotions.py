@@ -1,7 +1,9 @@
 """Which models were promoted, and what each was trained on: from the registry, kept up by events."""
 
 import time
+from base64 import b64decode
 
+import numpy as np
 from pydantic import ValidationError
 
 from tidemill_contracts.artifacts import ArtifactRef, promotion_key
@@ -11,7 +13,7 @@ from tidemill_contracts.package import PackageManifest, ReferenceColumn
 from tidemill_contracts.package import Reference as ReferenceDocument
 from tidemill_contracts.promotion import Promotion
 from tidemill_monitoring.domain.monitor import Champion
-from tidemill_monitoring.domain.reference import Reference, categorical_column, numeric_column
+from tidemill_monitoring.domain.reference import Reference, ReferenceSample, categorical_column, numeric_column
 from tidemill_monitoring.domain.reference import ReferenceColumn as Column
 from tidemill_shared.errors import ChecksumMismatch, ObjectMissing
 from tidemill_shared.log import logger
@@ -88,7 +90,19 @@ def translate(document: ReferenceDocument, digest: str) -> Reference:
         for columns in (document.columns, document.validation)
     )
     prediction = _column(document.prediction)
-    return Reference(digest, trained, prediction, document.score, document.error_rows, document.target_scale, held)
+    scale, sample = document.target_scale, _sample(document)
+    return Reference(digest, trained, prediction, document.score, document.error_rows, scale, held, sample)
+
+
+def _sample(document: ReferenceDocument) -> ReferenceSample | None:
+    """The rows that travel with the reference; None from a package that brings none, or an unreadable sample."""
+    found, names = document.sample, {c.name: at for at, c in enumerate(document.columns)}
+    if found is None or not set(found.columns) <= set(names):
+        return None
+    codes = np.frombuffer(b64decode(found.bins), np.uint8)
+    if len(codes) != found.rows * len(found.columns):
+        return None
+    return ReferenceSample(tuple(names[c] for c in found.columns), codes.reshape(found.rows, -1))
 
 
 def _column(column: ReferenceColumn, importance: float | None = None) -> Column:

@@ -1,5 +1,7 @@
 """The documents of a package, from what training stated and what the child process found out."""
 
+from base64 import b64encode
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +14,7 @@ from tidemill_contracts.package import (
     Parity,
     Reference,
     ReferenceColumn,
+    ReferenceSample,
     Signature,
     Tensor,
 )
@@ -19,6 +22,8 @@ from tidemill_contracts.pipeline import PipelineSpec
 from tidemill_packaging.card import model_card
 from tidemill_packaging.domain.column import Column
 from tidemill_packaging.job import Packed
+
+_SAMPLED_COLUMNS = 32
 
 
 @dataclass(frozen=True)
@@ -99,7 +104,18 @@ def _reference(sources: Sources, packed: Packed) -> Reference:
         error=error,
         error_rows=sources.evaluation.rows,
         target_scale=packed.target_scale,
+        sample=_sample(packed.columns, importance),
     )
+
+
+def _sample(columns: Sequence[Column], importance: Mapping[str, float]) -> ReferenceSample | None:
+    """Rows as bins of the most important columns: the monitor's state grows with their number."""
+    chosen = sorted(columns, key=lambda c: -importance.get(c.name, 0.0))[:_SAMPLED_COLUMNS]
+    if len(chosen) < 2:
+        return None
+    bins = bytes(cell for row in zip(*(c.sample for c in chosen), strict=True) for cell in row)
+    names = tuple(c.name for c in chosen)
+    return ReferenceSample(columns=names, rows=len(chosen[0].sample), bins=b64encode(bins).decode())
 
 
 def _parity(sources: Sources, packed: Packed) -> Parity:

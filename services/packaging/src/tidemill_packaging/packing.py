@@ -1,6 +1,6 @@
 """A package from model file to description: the domain's functions in their order. Imported in child processes only."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -74,8 +74,8 @@ def _pack(job: Job) -> Packed:
     with _step("golden"):
         tolerance, proofs = _golden(job, tried)
     with _step("reference"):
-        columns = [reference.numeric_column(c, rows.numbers(train, c)) for c in job.numeric]
-        columns += [reference.categorical_column(c, rows.strings(train, c)) for c in job.categorical]
+        columns = [_described(c, rows.numbers(train, c), reference.numeric_column) for c in job.numeric]
+        columns += [_described(c, rows.strings(train, c), reference.categorical_column) for c in job.categorical]
         held = _like(columns, validation) if len(validation) >= _FEW_ROWS else ()
         prediction = _prediction(job, packaged, validation if len(validation) >= _FEW_ROWS else train)
         target, scale = _target(job, train)
@@ -99,6 +99,10 @@ def _pack(job: Job) -> Packed:
         outputs=packaged.outputs,
         warnings=tuple(conversion.cautions(model)),
     )
+
+
+def _described(name: str, values: Any, describe: Callable[[str, Any], Column]) -> Column:
+    return reference.sampled(describe(name, values), values)
 
 
 def _like(columns: list[Column], table: pa.Table) -> tuple[Column, ...]:

@@ -14,6 +14,7 @@ from tidemill_monitoring.domain.outcome import Answer, AnsweredRow, class_index
 from tidemill_monitoring.domain.policy import Policy
 from tidemill_monitoring.domain.quality import QualityWatch
 from tidemill_monitoring.domain.reference import Reference
+from tidemill_monitoring.domain.sample import Sample
 from tidemill_monitoring.domain.verdict import CORRECTION, Standing, test_columns, test_prediction, worst
 from tidemill_monitoring.domain.window import RowWindow, cells_of
 
@@ -188,7 +189,7 @@ class InputWatch:
         if name == "validation":
             held = setting.reference.validation
             digest = f"{setting.reference.digest}:validation"
-            return replace(setting.reference, digest=digest, columns=held) if held else None
+            return replace(setting.reference, digest=digest, columns=held, sample=None) if held else None
         key, season, width = "previous", setting.policy.season, setting.policy.window_seconds
         if name == "season" and season and width:
             key = f"season-{index % season}"
@@ -203,12 +204,12 @@ class InputWatch:
         with: else a lasting change would be seen once and never again."""
         data = self.standings["data"]
         leaving = data.beyond and not data.drifting and policy.references[0] == "previous"
-        keys = ["previous"] if "previous" in policy.references and not leaving else []
+        kept = {"previous": window} if "previous" in policy.references and not leaving else {}
         if "season" in policy.references and policy.season:
-            keys.append(f"season-{index % policy.season}")
-        for key in keys:
-            self.history[key] = window
-            self.fresh.add(key)
+            # Without its rows, because there are many of them.
+            kept[f"season-{index % policy.season}"] = replace(window, sample=Sample())
+        self.history |= kept
+        self.fresh |= set(kept)
 
     def _conclude(self, kind: Kind, name: str, span: Span, tests: list[Test], setting: Setting) -> list[Finding]:
         policy = setting.policy
@@ -219,7 +220,7 @@ class InputWatch:
         found: list[Finding] = [evaluated]
         beyond = tuple(test for test in evaluated.tests if test.verdict == "drift")
         if change == "detected" and beyond:
-            features = tuple(dict.fromkeys(test.name for test in beyond)) if kind == "data" else ()
+            features = tuple(dict.fromkeys(name for test in beyond for name in test.columns)) if kind == "data" else ()
             found.append(Detected(kind, setting.version, span.last, span.end, span, beyond, features))
         elif change == "resolved":
             found.append(Resolved(kind, setting.version, span, "stable"))

@@ -16,9 +16,10 @@ from tidemill_monitoring.domain.divergence import (
     kolmogorov_smirnov,
     psi,
 )
+from tidemill_monitoring.domain.joint import NormalNull, Side, told_apart
 from tidemill_monitoring.domain.proportion import increase_p_value, significant_from
-from tidemill_monitoring.domain.reference import ReferenceColumn
-from tidemill_monitoring.domain.window import ColumnCounts
+from tidemill_monitoring.domain.reference import Reference, ReferenceColumn, numeric_column
+from tidemill_monitoring.domain.window import ColumnCounts, RowWindow
 
 Verdict = Literal["insufficient_data", "stable", "warning", "drift"]
 EFFECT_FLOOR = {
@@ -30,9 +31,11 @@ EFFECT_FLOOR = {
     "missing_rate": 0.05,
     "unseen_rate": 0.01,
     "range_rate": 0.01,
+    "domain_classifier": 0.2,
 }
 """A smaller effect is at most a warning, however significant. 0.1 is the customary "minor" PSI; a shift of a quarter of
-a standard deviation has a Kolmogorov-Smirnov distance of 0.1, and a PSI of 0.06."""
+a standard deviation has a Kolmogorov-Smirnov distance of 0.1, and a PSI of 0.06. A classifier with an effect of 0.2 has
+an AUC of 0.6."""
 IMPACT_FLOOR = 0.01
 """Drift of a column with a smaller share of the model's importance is at most a warning."""
 
@@ -54,6 +57,13 @@ class Test:
     verdict: Verdict
     severity: float | None = None
     """Effect over its floor, times the column's share of the model's importance; None: importance is not known."""
+    pair: tuple[str, ...] = ()
+    """Of a joint test: the two columns it shows in most."""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns it is about."""
+        return self.pair or (self.name,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +77,10 @@ class Measured:
     p_value: float
     reference_rows: int
     current_rows: int
-    null: NullDistribution | tuple[int, int] | None
-    """Where its threshold comes from: a calibrated distribution, or cases and rows of the reference. None: too few
+    null: NullDistribution | NormalNull | tuple[int, int] | None
+    """Where its threshold comes from: a distribution, or cases and rows of the reference. None: too few
     rows to say anything."""
+    pair: tuple[str, ...] = ()
 
     @property
     def enough(self) -> bool:
@@ -91,6 +102,7 @@ class Measured:
             self.current_rows,
             self._verdict(cut),
             severity,
+            self.pair,
         )
 
     def _verdict(self, cut: float) -> Verdict:
@@ -103,7 +115,7 @@ class Measured:
         return "drift" if matters and self.effect >= EFFECT_FLOOR[self.test] else "warning"
 
     def _threshold(self, cut: float) -> float:
-        if isinstance(self.null, NullDistribution):
+        if isinstance(self.null, NullDistribution | NormalNull):
             return self.null.threshold(cut)
         if self.null is None:
             return 0.0
@@ -163,6 +175,36 @@ def _together(distances: Sequence[Distance]) -> Distance:
     """One distance over [columns, bins]; only the Wasserstein distance differs between columns."""
     widths = [d.widths for d in distances if isinstance(d, Wasserstein)]
     return Wasserstein(np.stack(widths)) if widths else distances[0]
+
+
+def joint_tests(reference: Reference, window: RowWindow, min_rows: int) -> list[Measured]:
+    """Whether the columns hang together as in the reference's sample; nothing where there is no sample.
+
+    Columns that matter little to the model, or are broken, are left out.
+    """
+    sample = reference.sample
+    if sample is None or not window.sample.rows:
+        return []
+    chosen = [at for at, column in enumerate(sample.columns) if _weighs(reference.columns[column], window.muted)]
+    columns = [reference.columns[sample.columns[at]] for at in chosen]
+    counts = [np.asarray(window.columns[sample.columns[at]].counts, np.float64) for at in chosen]
+    before, now = sample.codes[:, chosen], window.sample.codes[:, chosen]
+    if min(len(before), len(now)) < min_rows:
+        return []
+    told = told_apart(columns, Side(before, [c.counts for c in columns]), Side(now, counts))
+    if told is None:
+        return []
+    a, b = (columns[at] for at in told.pair)
+    known = a.importance is not None and b.importance is not None
+    importance = (a.importance or 0.0) + (b.importance or 0.0) if known else None
+    names = (a.name, b.name)
+    both = numeric_column(" & ".join(names), len(before), 0, [], [len(before)], importance=importance)
+    effect, p_value = told.statistic, told.null.p_value(told.statistic)
+    return [Measured(both, "domain_classifier", effect, effect, p_value, len(before), len(now), told.null, names)]
+
+
+def _weighs(column: ReferenceColumn, muted: Sequence[str]) -> bool:
+    return column.name not in muted and (column.importance is None or column.importance >= IMPACT_FLOOR)
 
 
 def share_tests(column: ReferenceColumn, counts: ColumnCounts, rows: int, min_rows: int) -> list[Measured]:

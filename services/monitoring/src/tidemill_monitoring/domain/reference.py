@@ -10,6 +10,8 @@ import numpy.typing as npt
 from tidemill_monitoring.domain.divergence import Counts
 
 Kind = Literal["numeric", "categorical"]
+OTHER, MISSING = 254, 255
+"""Of a sampled cell: no bin of its own, and nothing at all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,16 @@ class ReferenceColumn:
 
 
 @dataclass(frozen=True, slots=True)
+class ReferenceSample:
+    """Some rows behind a reference, as bins."""
+
+    columns: tuple[int, ...]
+    """Positions among the reference's columns."""
+    codes: npt.NDArray[np.uint8]
+    """[rows, these columns]: the place of the cell's bin or category in the column's counts, or one of the above."""
+
+
+@dataclass(frozen=True, slots=True)
 class Reference:
     """The reference window of one model. ``digest`` identifies it in caches."""
 
@@ -68,6 +80,7 @@ class Reference:
     """Standard deviation of the target, for errors of a regression."""
     validation: tuple[ReferenceColumn, ...] = ()
     """The same columns over rows that the model was chosen by; empty: not known."""
+    sample: ReferenceSample | None = None
 
 
 def numeric_column(

@@ -6,7 +6,7 @@ from typing import Literal
 
 from tidemill_monitoring.domain.calibration import Calibration
 from tidemill_monitoring.domain.discovery import discovered_below
-from tidemill_monitoring.domain.measuring import Measured, Test, Verdict, shape_tests, share_tests
+from tidemill_monitoring.domain.measuring import Measured, Test, Verdict, joint_tests, shape_tests, share_tests
 from tidemill_monitoring.domain.reference import Reference
 from tidemill_monitoring.domain.window import RowWindow
 
@@ -62,6 +62,7 @@ def test_columns(
     pairs = list(zip(reference.columns, window.columns, strict=True))
     shapes = shape_tests(reference.digest, pairs, min_rows, calibration)
     shares = [t for c, counts in pairs for t in share_tests(c, counts, window.rows, min_rows)]
+    shapes += joint_tests(reference, window, min_rows)
     tests = [*judged(shapes, (1 - _SHARES) * rate), *judged(shares, _SHARES * rate)]
     return [_muted(test) if test.name in window.muted else test for test in tests]
 

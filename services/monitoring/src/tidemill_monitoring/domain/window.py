@@ -11,7 +11,8 @@ import numpy.typing as npt
 
 from tidemill_monitoring.domain.counting import Counted, below, by_value
 from tidemill_monitoring.domain.expected import Expected
-from tidemill_monitoring.domain.reference import Reference, ReferenceColumn, category_key
+from tidemill_monitoring.domain.reference import Reference, ReferenceColumn, ReferenceSample, category_key
+from tidemill_monitoring.domain.sample import Sample
 
 _MANY = 20_000
 """Rows from which on columns are counted side by side, on as many processors as there are."""
@@ -94,6 +95,8 @@ class RowWindow:
     """Columns that were broken in some of the rows: they are not judged for drift."""
     expected: Expected = field(default_factory=Expected)
     """What the model's own probabilities say of its answers."""
+    sample: Sample = field(default_factory=Sample)
+    """Some of the rows."""
 
     @classmethod
     def empty(cls, reference: Reference) -> "RowWindow":
@@ -125,6 +128,7 @@ class RowWindow:
         self.start, self.end = min(self.start, min(times)), max(self.end, max(times))
         self.last = first + len(times) - 1
         self.tally(reference, cells, len(times))
+        self.sample.add(reference, cells, len(times))
         self.prediction.add(reference.prediction, answers)
 
     def tally(self, reference: Reference, cells: Sequence[Cells], rows: int) -> None:
@@ -151,6 +155,7 @@ class RowWindow:
         self.rows += other.rows
         self.mute(other.muted)
         self.expected.merge(other.expected)
+        self.sample.merge(other.sample)
 
     def mute(self, columns: Iterable[str]) -> None:
         """Judge these columns no more."""
@@ -163,7 +168,9 @@ class RowWindow:
         ]
         prediction = _as_reference(reference.prediction, self.prediction, self.rows)
         digest = f"{reference.digest}:{name}:{self.first}"
-        return replace(reference, digest=digest, columns=tuple(columns), prediction=prediction)
+        known = reference.sample if self.sample.rows else None
+        sample = known and ReferenceSample(known.columns, self.sample.codes)
+        return replace(reference, digest=digest, columns=tuple(columns), prediction=prediction, sample=sample)
 
     def dump(self) -> dict[str, Any]:
         """Everything, as JSON values."""
@@ -172,6 +179,7 @@ class RowWindow:
             "prediction": [self.prediction.counts, self.prediction.missing, self.prediction.unseen],
             "place": [self.rows, self.first, self.last, self.start, self.end, self.muted],
             "expected": self.expected.dump(),
+            "sample": self.sample.dump(),
         }
 
     @classmethod
@@ -180,7 +188,7 @@ class RowWindow:
         return cls(
             [ColumnCounts(*values) for values in dumped["columns"]],
             ColumnCounts(*dumped["prediction"]),
-            *[*dumped["place"], Expected.load(dumped["expected"])],
+            *[*dumped["place"], Expected.load(dumped["expected"]), Sample.load(dumped.get("sample", (0, 0, "")))],
         )
 
 

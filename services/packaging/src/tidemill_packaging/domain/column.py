@@ -19,3 +19,5 @@ class Column:
     mean: float | None = None
     std: float | None = None
     longest_run: int | None = None
+    sample: bytes = b""
+    """The bins of some rows, the same for every column: see ``reference.sampled``."""

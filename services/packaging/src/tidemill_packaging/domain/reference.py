@@ -1,5 +1,6 @@
 """The reference window: what the model's training rows looked like, small enough to travel with the package."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,8 @@ Array = NDArray[Any]
 BINS = 20
 CATEGORIES = 200
 """The most frequent ones are counted each, the others are what is left of the rows."""
+SAMPLE_ROWS = 1_000
+_OTHER, _MISSING = 254, 255
 
 
 def numeric_column(name: str, values: Array, like: Column | None = None) -> Column:
@@ -58,3 +61,22 @@ def categorical_column(name: str, values: Array, like: Column | None = None) -> 
         )
     top = dict(sorted(table.items(), key=lambda item: (-item[1], item[0]))[:CATEGORIES])
     return Column(name, "categorical", len(values), missing, categories=top)
+
+
+def sampled(column: Column, values: Array) -> Column:
+    """The column with the bins of ``SAMPLE_ROWS`` of its values [n], at even distances: a byte each, the place in
+    ``counts`` or among the sorted ``categories``; 254 is none of these, 255 missing."""
+    picked = values[np.linspace(0, len(values) - 1, min(len(values), SAMPLE_ROWS)).astype(int)]
+    if column.kind == "numeric":
+        places = np.minimum(np.searchsorted(np.asarray(column.edges), picked, side="right"), _OTHER - 1)
+        bins = np.where(np.isfinite(picked), places, _MISSING).astype(np.uint8)
+    else:
+        names = dict.fromkeys(_spelled(name) for name in sorted(column.categories))
+        known = {name: min(place, _OTHER) for place, name in enumerate(names)} | {"": _MISSING}
+        bins = np.array([known.get(_spelled(str(value)), _OTHER) for value in picked], np.uint8)
+    return replace(column, sample=bins.tobytes())
+
+
+def _spelled(category: str) -> str:
+    """As the monitor reads it: booleans as in JSON."""
+    return category.lower() if category in ("True", "False") else category
