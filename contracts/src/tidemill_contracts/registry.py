@@ -1,9 +1,9 @@
 """Type name to class, and the one way to parse bytes of unknown type."""
 
-import json
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
+from pydantic_core import from_json
 
 from tidemill_contracts import events
 from tidemill_contracts.envelope import MAX_EVENT_BYTES, Event
@@ -31,8 +31,8 @@ def parse(data: bytes) -> Event[Any]:
     if len(data) > MAX_EVENT_BYTES:
         raise InvalidEvent("too_large", f"{len(data)} bytes, at most {MAX_EVENT_BYTES} are allowed")
     try:
-        raw = json.loads(data)
-    except (ValueError, RecursionError) as error:
+        raw = from_json(data)
+    except ValueError as error:
         raise InvalidEvent("undecodable", f"not JSON: {error}") from None
     type_ = raw.get("type") if isinstance(raw, dict) else None
     if not isinstance(type_, str):

@@ -2,19 +2,22 @@
 
 import asyncio
 import contextlib
+import re
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, get_args
 
+from pydantic_core import from_json
 from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 
 from tidemill_contracts.dead_letter import DeadLetter
 from tidemill_contracts.envelope import FIELD, Event, content_id
 from tidemill_contracts.events import EventDeadLettered
-from tidemill_contracts.registry import InvalidEvent, parse
+from tidemill_contracts.names import EVENT_ID_PATTERN
+from tidemill_contracts.registry import parse
 from tidemill_contracts.streams import dead_letter_key
 from tidemill_shared import history
 from tidemill_shared.errors import LeaseLost, StaleState
@@ -27,6 +30,7 @@ from tidemill_shared.scripts import Script
 log = logger(__name__)
 _COMPLETE = Script.named("complete.lua")
 _RENEW = Script.named("renew.lua")
+_EVENT_ID = re.compile(EVENT_ID_PATTERN)
 _PAGE = 100
 _LETTER_REASONS = frozenset(get_args(DeadLetter.model_fields["reason"].annotation))
 
@@ -231,10 +235,7 @@ class Mailbox:
     def _burials(self, dead: Sequence[tuple[Delivery, str, str]]) -> list[Write]:
         writes: list[Write] = []
         for delivery, code, message in dead:
-            event_id = event_type = None
-            with contextlib.suppress(InvalidEvent):
-                event = delivery.parse()
-                event_id, event_type = event.id, event.type
+            event_id, event_type = _named(delivery.body)
             letter = DeadLetter(
                 group=self.group,
                 stream=delivery.stream,
@@ -351,6 +352,20 @@ def _home(completion: Completion) -> str | None:
     if completion.guard:
         return completion.guard[0]
     return str(completion.writes[0][1]) if completion.writes else None
+
+
+def _named(body: bytes) -> tuple[str | None, str | None]:
+    """Id and type of what may be an event, if they are such that an event may have them."""
+    try:
+        found = from_json(body)
+    except ValueError:
+        return None, None
+    id_, type_ = (found.get("id"), found.get("type")) if isinstance(found, dict) else (None, None)
+    return _word(id_), _word(type_)
+
+
+def _word(found: Any) -> str | None:
+    return found if isinstance(found, str) and _EVENT_ID.fullmatch(found) else None
 
 
 def _arrival(entry: str) -> datetime:

@@ -117,6 +117,8 @@ def _carefully(body: bytes, pipeline: str) -> Request:
         features: Any = event.data.features
         expires_at = event.data.expires_at
     except InvalidEvent as refused:
+        if refused.code == "undecodable":
+            raise
         try:
             event = parse_as(_Envelope, body)
         except InvalidEvent:
