@@ -72,7 +72,13 @@ async def serving(opened: Platform, **variables: str) -> AsyncIterator[asyncio.s
 
 
 async def promote(
-    opened: Platform, bench: Bench, pipeline: str, sequence: int, *, threshold: float = 0.5
+    opened: Platform,
+    bench: Bench,
+    pipeline: str,
+    sequence: int,
+    *,
+    threshold: float = 0.5,
+    previous: str | None = None,
 ) -> ModelPromoted:
     """Store, sign, judge and promote the model under a threshold of its own; the event is not published."""
     version = content_version(pipeline, str(threshold))
@@ -130,7 +136,8 @@ async def promote(
         "attestation": attestation,
         "reason": "a benchmark",
     }
-    promotion = Promotion(report=judged, cause="benchmark", promoted_at=datetime.now(UTC), **shared)
+    now = datetime.now(UTC)
+    promotion = Promotion(report=judged, cause="benchmark", promoted_at=now, previous=previous, **shared)
     sealed = PromotionSeal.of(settings.keys).sealed(promotion)
     entry = await store.put_document(promotion_key(pipeline, sequence), sealed)
     promoted = PromotedModel(kind="promotion", promotion=entry, **shared)

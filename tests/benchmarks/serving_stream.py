@@ -69,7 +69,7 @@ class Ready:
         """The one model."""
         return self._loaded
 
-    def running(self, _pipeline: str, _champion: Loaded | None) -> None:
+    def beside(self, _pipeline: str, _champion: Loaded | None, _batch: list[Delivery]) -> None:
         """Nothing is tried beside it."""
 
 

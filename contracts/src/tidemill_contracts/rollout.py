@@ -35,6 +35,10 @@ class RolloutPolicy(Document):
     """Total variation between the two models' predictions, noise taken off: at least this share of the rows would be
     answered otherwise. None: a new model may answer as it likes."""
 
+    watch_rows: int = Field(default=0, ge=0)
+    """Rows after a promotion, however it came about, in which the model before comes back when the new one fails, slows
+    down or answers otherwise beyond the limits above; 0: none."""
+
     @model_validator(mode="after")
     def _rising(self) -> Self:
         if not all(0 < share < 1 for share in self.canary) or any(a >= b for a, b in pairwise(self.canary)):
@@ -64,8 +68,11 @@ class Observation(Document):
 class ObservedRollout(Document):
     """Payload of ``rollout.observed``: what one serving process has counted since the stage began."""
 
-    trial: int = Field(ge=1)
-    """Sequence number of the entry that began the stage."""
+    trial: int = Field(default=0, ge=0)
+    """Sequence number of the entry that began the stage; 0: a promotion is watched."""
+    promotion: int | None = Field(default=None, ge=1)
+    """Sequence number of the promotion that is watched: the model before is then the champion here, and the promoted
+    one the challenger."""
     run: str = Field(min_length=1, max_length=128)
     """The process; its later counts replace its earlier ones."""
     champion: Observation

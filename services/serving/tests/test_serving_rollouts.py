@@ -286,3 +286,25 @@ async def test_a_shadow_answers_in_silence_and_leaves_no_group_behind(
     assert (shadowed["t-a"].model_version, shadowed["t-b"].error) == (packed["version"], "unknown_category")
     assert (seen.data.challenger.rows, seen.data.challenger.failed) == (52, 1)
     assert (seen.data.champion.rows, seen.data.champion.failed) == (52, 1)
+
+
+async def test_after_a_promotion_the_model_before_scores_the_same_rows(
+    platform: Platform, spec: PipelineSpec, promote: Any
+) -> None:
+    watching = spec.model_copy(update={"rollout": RolloutPolicy(watch_rows=100)})
+    async with serving(platform, watching, promote) as first:
+        await platform.publish(request("unwatched"))  # there is no model before the first
+        await answers(platform, ["unwatched"])
+        second = await promote(2, bias=-3.0)
+        await platform.publish(second)
+        await platform.wait_for(ModelDeployed, lambda e: e.data.sequence == 2)
+        ids = [f"r-{i}" for i in range(40)]
+        await platform.publish(*[request(id_) for id_ in ids], request("mauve", ROW | {"colour": "mauve"}))
+        seen = await platform.wait_for(RolloutObserved, lambda e: e.data.challenger.rows >= 41, timeout=40)
+        found = await answers(platform, ids)
+        assert len(await platform.events(PredictionCompleted, "sales")) == 41
+    assert {a.data.model_version for a in found.values()} == {second.data.version}
+    assert (seen.data.promotion, seen.data.trial) == (2, 0)
+    assert (seen.data.champion.version, seen.data.challenger.version) == (first, second.data.version)
+    assert (seen.data.challenger.answers, seen.data.challenger.failed) == ({"no": 40}, 1)
+    assert (seen.data.champion.answers, seen.data.champion.failed) == ({"yes": 40}, 1)

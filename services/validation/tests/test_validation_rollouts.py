@@ -188,6 +188,41 @@ async def test_an_entry_that_somebody_else_wrote_is_no_trial(platform: Platform,
     assert (second.data.sequence, second.data.share) == (3, 0.5)
 
 
+def watched(promotion: int, rows: int, **challenger: Any) -> RolloutObserved:
+    """Counts after a promotion: the model before scored the same rows."""
+    event = observed(1, rows, **challenger)
+    data = event.data.model_copy(update={"trial": 0, "promotion": promotion})
+    return event.model_copy(update={"data": data})
+
+
+async def test_a_promotion_whose_model_fails_in_production_is_taken_back_for_good(
+    platform: Platform, shelf: Any, models: Any
+) -> None:
+    packages = await two(shelf, models)
+    await platform.declare(staged(shelf, canary=(), watch_rows=500))
+    async with platform.running(build(platform.settings(ValidationSettings))):
+        for package in packages:
+            await platform.publish(package)
+            await platform.wait_for(ModelPromoted, after(package), timeout=40)
+        assert await platform.events(RolloutChanged) == []
+        await platform.publish(watched(1, 100, failed=60), watched(2, 100))
+        alarm = watched(2, 150, failed=60)
+        await platform.publish(alarm)
+        back = await platform.wait_for(ModelPromoted, after(alarm), timeout=40)
+        later = watched(3, 150, failed=60)  # the model that is back is not taken back itself
+        await platform.publish(later, alarm)
+        async with asyncio.timeout(40):
+            while [e.id for e in await platform.events(ModelPromoted)].count(back.id) < 2:
+                await asyncio.sleep(0.05)
+        again = await shelf.package(models.good, B, await shelf.dataset(models.unseen(300)))
+        await platform.publish(again)
+        refused = await platform.wait_for(ModelRejected, after(again), timeout=40)
+    assert (back.data.kind, back.data.version, back.data.withdrawn) == ("rollback", A, B)
+    assert back.data.reason.startswith("withdrawn: fails 40.0% of 150 rows")
+    assert "withdrawn" in [r.code for r in refused.data.reasons]
+    assert len(await platform.store.list(promotions_prefix(shelf.name))) == 3
+
+
 LIMITS = Limits(rows=200, seconds=10.0, errors=0.01, slowdown=3.0, distance=0.3, step=1.25)
 FINE = Counts(1_000, 2, {30: 100}, {"yes": 500, "no": 500})
 

@@ -19,7 +19,7 @@ from tidemill_serving.outcomes import EXPIRED, NO_ANSWER, NO_MODEL, NO_OBJECT, p
 from tidemill_serving.rollouts import Rollouts
 from tidemill_serving.table import Table, TableReader
 from tidemill_serving.tables import table_answers
-from tidemill_serving.trying import Trying, Works
+from tidemill_serving.trying import Works
 from tidemill_shared.delivery import Completion, Delivery, Once
 from tidemill_shared.telemetry import counter, histogram
 
@@ -44,12 +44,8 @@ class Answering:
         # Read once: the whole batch is answered by this model (and by the one tried beside it), whatever is promoted
         # meanwhile.
         loaded = await self._models.ensure(pipeline)
-        running = self._rollouts.running(pipeline, loaded)
-        work: Work | Trying
-        if running is None or loaded is None:
-            work = Work(pipeline, self._namespace, loaded)
-        else:
-            work = Trying(works(self._namespace), loaded, running)
+        tried = self._rollouts.beside(pipeline, loaded, batch)
+        work = Work(pipeline, self._namespace, loaded) if tried is None else tried
         if sum(len(delivery.body) for delivery in batch) < _LARGE_BYTES:
             completion = work.complete(batch, self._once_seconds)
         else:

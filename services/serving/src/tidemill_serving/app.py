@@ -12,7 +12,6 @@ from tidemill_serving.loading import Loader
 from tidemill_serving.models import Models
 from tidemill_serving.rollouts import Rollouts
 from tidemill_serving.settings import ServingSettings
-from tidemill_serving.shadowing import Shadows
 from tidemill_shared.seal import PromotionCheck
 from tidemill_shared.service import Service
 from tidemill_shared.signing import Verifier
@@ -24,8 +23,7 @@ def build(settings: ServingSettings) -> Service:
     loader = Loader(service.store, Verifier(settings.keys.public_file), settings.serving.threads)
     check = PromotionCheck.of(settings.keys)
     models = Models(service, loader, check, settings.serving)
-    shadows = Shadows(service.bus, works(settings.namespace))
-    rollouts = Rollouts(service, models, loader, check, shadows, settings.serving)
+    rollouts = Rollouts(service, models, loader, check, works(settings.namespace), settings.serving)
     answering = Answering(models, rollouts, settings.namespace, settings.delivery.once_seconds)
     service.bus.consume(models.on_model_promoted)
     service.bus.tail(ModelPromoted, models.follow)
@@ -35,7 +33,7 @@ def build(settings: ServingSettings) -> Service:
     batches = Batches(service, models, settings.serving)
     service.bus.consume(batches.on_batch_requested)
     service.on_stop(batches.stop)
-    service.on_stop(shadows.stop)
+    service.on_stop(rollouts.stop)
     service.mount(Protocol(models, service.bus, service.pipelines, service.store, settings.serving).routes(), "predict")
     service.on_start(models.load_champions)
     service.on_start(rollouts.load_all)

@@ -4,20 +4,21 @@ import asyncio
 import secrets
 import time
 
-from pydantic import ValidationError
 from redis.exceptions import RedisError
 
 from tidemill_contracts.artifacts import trial_key, trials_prefix
 from tidemill_contracts.events import RolloutChanged, RolloutObserved
-from tidemill_contracts.package import PackageManifest, Reference
 from tidemill_contracts.rollout import Observation, ObservedRollout, Trial
+from tidemill_serving.bins import edges_of
 from tidemill_serving.loading import Loaded, Loader
 from tidemill_serving.models import Models
 from tidemill_serving.settings import ServingGroup
 from tidemill_serving.shadowing import Shadows
 from tidemill_serving.tally import Tally
-from tidemill_serving.trying import Running
+from tidemill_serving.trying import Running, Trying, Works
+from tidemill_serving.watching import Watches
 from tidemill_shared.append_log import AppendLog
+from tidemill_shared.delivery import Delivery
 from tidemill_shared.errors import ObjectMissing, Poison, Retryable
 from tidemill_shared.log import logger
 from tidemill_shared.seal import PromotionCheck
@@ -37,7 +38,7 @@ class Rollouts:
         models: Models,
         loader: Loader,
         check: PromotionCheck,
-        shadows: Shadows,
+        works: Works,
         settings: ServingGroup,
     ) -> None:
         self._bus = service.bus
@@ -46,9 +47,11 @@ class Rollouts:
         self._models = models
         self._loader = loader
         self._check = check
-        self._shadows = shadows
+        self._works = works
+        self._shadows = Shadows(service.bus, works)
         self._settings = settings
         self._run = f"{service.bus.consumer}-{secrets.token_hex(4)}"
+        self._watches = Watches(service, models.shelf, works, self._run, settings.observe_seconds)
         self._running: dict[str, Running] = {}
         self._told: dict[str, tuple[int, int, float]] = {}
         """Entry, rows and time of the last observation of each pipeline."""
@@ -58,15 +61,19 @@ class Rollouts:
         self._logs: dict[str, AppendLog[Trial]] = {}
         self._turns: dict[str, asyncio.Lock] = {}
 
-    def running(self, pipeline: str, champion: Loaded | None) -> Running | None:
-        """The trial beside this champion."""
-        running = self._running.get(pipeline)
-        if running is None or champion is None or champion.version != running.trial.against:
+    def beside(self, pipeline: str, champion: Loaded | None, batch: list[Delivery]) -> Trying | None:
+        """How a batch is worked on when a challenger is tried beside this champion."""
+        if champion is None:
             return None
-        return running
+        running = self._running.get(pipeline)
+        if running is not None and champion.version == running.trial.against:
+            return Trying(self._works, champion, running)
+        self._watches.note(pipeline, champion, batch)
+        return None
 
     async def load_all(self) -> None:
         """Before anything is consumed: take up what is under way. Raises Retryable when the store is away."""
+        await self._watches.start()
         for pipeline in self._pipelines.names():
             if await self._staged(pipeline):
                 await self.refresh(pipeline)
@@ -86,8 +93,15 @@ class Rollouts:
                     except (Retryable, RedisError) as error:
                         log.warning("cannot look at the rollouts", pipeline=pipeline, why=str(error))
 
+    async def stop(self) -> None:
+        """No more shadows."""
+        await self._shadows.stop()
+
     async def observe(self) -> None:
         """Tell what was counted, now and then."""
+        await asyncio.gather(self._watches.observe(), self._observe())
+
+    async def _observe(self) -> None:
         while True:
             await asyncio.sleep(self._settings.observe_seconds)
             for pipeline in [*self._running, *self._problems]:
@@ -157,7 +171,7 @@ class Rollouts:
         if loaded is None or loaded.manifest != trial.manifest:
             loaded = await self._loader.load(trial)
             self._models.shelf.try_out(trial.pipeline, loaded)
-        edges = await self._edges(trial) if loaded.model.task == "regression" else ()
+        edges = await edges_of(self._store, loaded)
         log.info(
             "a challenger is tried",
             pipeline=trial.pipeline,
@@ -166,16 +180,6 @@ class Rollouts:
             share=trial.share,
         )
         return Running(trial, loaded, Tally(trial.against, edges), Tally(trial.version, edges))
-
-    async def _edges(self, trial: Trial) -> tuple[float, ...]:
-        """Bins for values: quantiles of the challenger's own answers in training."""
-        manifest = await self._store.document(trial.manifest, PackageManifest)
-        try:
-            reference = await self._store.document(manifest.files["reference.json"], Reference)
-        except (KeyError, ValidationError):
-            return ()
-        histogram = reference.prediction.histogram
-        return tuple(histogram.edges) if histogram else ()
 
     async def _tell(self, pipeline: str) -> None:
         observed = self._observed(pipeline)

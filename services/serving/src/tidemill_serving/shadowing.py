@@ -16,7 +16,7 @@ from tidemill_contracts.envelope import FIELD
 from tidemill_contracts.events import PredictionRequested, PredictionsRequested
 from tidemill_contracts.streams import stream_key
 from tidemill_serving import encode
-from tidemill_serving.trying import Running, Works
+from tidemill_serving.trying import Running, Works, bodies, counted
 from tidemill_shared.bus import Bus
 from tidemill_shared.delivery import Delivery
 from tidemill_shared.log import logger
@@ -127,26 +127,17 @@ class Shadows:
             log.warning("a shadow has left requests out", stream=stream)
 
     async def _score(self, running: Running, batch: list[Delivery]) -> None:
-        bodies, seconds = await asyncio.to_thread(self._answers, running, batch)
         pipeline = running.trial.pipeline
         stream = self._into(pipeline)
-        running.challenger.take(bodies, seconds)
         pipe = self._redis(pipeline).pipeline(transaction=False)
-        for body in await asyncio.to_thread(_shadowed, bodies, running.trial.version):
+        for body in await asyncio.to_thread(self._answers, running, batch):
             pipe.xadd(stream, {FIELD: body})
         await pipe.execute()
 
-    def _answers(self, running: Running, batch: list[Delivery]) -> tuple[list[bytes], float]:
+    def _answers(self, running: Running, batch: list[Delivery]) -> list[bytes]:
         work = self._work(running.trial.pipeline, running.loaded)
-        started = time.perf_counter()
-        try:
-            found = work.complete(batch, self._bus.delivery.once_seconds)
-        except Exception as error:  # as bad as no answer to any of them, and to be counted so
-            log.error("the challenger failed", pipeline=running.trial.pipeline, kind=type(error).__name__)
-            running.challenger.add((), len(batch), time.perf_counter() - started)
-            return [], 0.0
-        seconds = time.perf_counter() - started
-        return [output[1] for _, outputs in found.outputs for output in outputs if isinstance(output, tuple)], seconds
+        found = counted(work, batch, self._bus.delivery.once_seconds, running.challenger)
+        return _shadowed(bodies(found), running.trial.version) if found else []
 
 
 def _body(fields: list[bytes] | None) -> bytes:
@@ -154,10 +145,10 @@ def _body(fields: list[bytes] | None) -> bytes:
     return dict(zip(pairs[::2], pairs[1::2], strict=False)).get(FIELD.encode(), b"")
 
 
-def _shadowed(bodies: list[bytes], version: str) -> list[bytes]:
+def _shadowed(answers: list[bytes], version: str) -> list[bytes]:
     """An event for each row of the answers."""
     found = []
-    for body in bodies:
+    for body in answers:
         event = orjson.loads(body)
         found += [encode.shadowed(event, *row, version) for row in _rows(event["type"], event["data"])]
     return found

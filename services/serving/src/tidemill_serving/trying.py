@@ -71,27 +71,36 @@ class Trying:
         work = self._work(self._running.trial.pipeline, self._champion)
         started = time.perf_counter()
         found = work.complete(batch, once_seconds)
-        self._running.champion.take(_bodies(found), time.perf_counter() - started)
+        self._running.champion.take(bodies(found), time.perf_counter() - started)
         self.answered += work.answered
         self.refused += work.refused
         return found
 
     def _by_challenger(self, batch: list[Delivery], once_seconds: float) -> Completion | None:
         """What it answered; None when it broke."""
-        started = time.perf_counter()
-        try:
-            found = self._work(self._running.trial.pipeline, self._running.loaded).complete(batch, once_seconds)
-        except Exception as error:  # whatever is wrong with it, the champion answers
-            log.error("the challenger failed", version=self._running.trial.version, kind=type(error).__name__)
-            self._running.challenger.add((), len(batch), time.perf_counter() - started)
+        work = self._work(self._running.trial.pipeline, self._running.loaded)
+        found = counted(work, batch, once_seconds, self._running.challenger)
+        if found is None:
             return None
-        self._running.challenger.take(_bodies(found), time.perf_counter() - started)
         assert found.once is not None  # noqa: S101 - requests are answered once
         pairs = zip(found.outputs, found.once.ids, strict=True)
         kept = [(output, id_) for output, id_ in pairs if not _refuses(*output[1][0])]
         self.answered += len(kept)
         ids = tuple(id_ for _, id_ in kept)
         return Completion(outputs=[output for output, _ in kept], once=replace(found.once, ids=ids))
+
+
+def counted(work: Work, batch: list[Delivery], once_seconds: float, tally: Tally) -> Completion | None:
+    """What a model that is on trial makes of a batch, counted; None when it broke, which is no answer to any of it."""
+    started = time.perf_counter()
+    try:
+        found = work.complete(batch, once_seconds)
+    except Exception as error:  # whatever is wrong with it, the champion answers
+        log.error("a model on trial failed", version=tally.version, kind=type(error).__name__)
+        tally.add((), len(batch), time.perf_counter() - started)
+        return None
+    tally.take(bodies(found), time.perf_counter() - started)
+    return found
 
 
 def _id(body: bytes) -> str:
@@ -102,7 +111,8 @@ def _id(body: bytes) -> str:
         return ""
 
 
-def _bodies(completion: Completion) -> list[bytes]:
+def bodies(completion: Completion) -> list[bytes]:
+    """The answers as they are written."""
     return [output[1] for _, outputs in completion.outputs for output in outputs if isinstance(output, tuple)]
 
 

@@ -14,9 +14,11 @@ from tidemill_contracts.rollout import DURATION_STEP, Evidence, RolloutPolicy, T
 from tidemill_shared.service import Service
 from tidemill_shared.telemetry import counter
 from tidemill_validation.domain import rollout
-from tidemill_validation.observations import Observations, Seen
+from tidemill_validation.observations import Observations, Seen, limits_of
+from tidemill_validation.packages import Packages
 from tidemill_validation.promoting import Choice, Registry, announced
 from tidemill_validation.trials import Trials, changed
+from tidemill_validation.watching import Watching
 
 Outcome = list[ModelPromoted | ModelRejected | RolloutChanged]
 
@@ -24,12 +26,13 @@ Outcome = list[ModelPromoted | ModelRejected | RolloutChanged]
 class Conducting:
     """Conducts one trial a pipeline at a time."""
 
-    def __init__(self, service: Service, registry: Registry, trials: Trials) -> None:
+    def __init__(self, service: Service, registry: Registry, packages: Packages, trials: Trials) -> None:
         self._bus = service.bus
         self._pipelines = service.pipelines
         self._registry = registry
         self._trials = trials
         self._observations = Observations(service.bus)
+        self._watching = Watching(service, registry, packages, self._observations)
 
     @asynccontextmanager
     async def _turn(self, pipeline: str) -> AsyncIterator[None]:
@@ -80,6 +83,9 @@ class Conducting:
     async def on_rollout_observed(self, event: RolloutObserved) -> Outcome | None:
         """Counts of a serving process: add them up and decide."""
         async with self._turn(event.pipeline):
+            if event.data.promotion is not None:
+                returned = await self._watching.judge(event)
+                return [returned] if returned else None
             trial = await self._trials.newest(event.pipeline)
             if trial is None:
                 return None
@@ -105,7 +111,8 @@ class Conducting:
         spec = await self._pipelines.spec(event.pipeline)
         policy = spec.rollout if spec else RolloutPolicy()
         seconds = (datetime.now(UTC) - trial.decided_at).total_seconds()
-        verdict = rollout.judge(seen.champion, seen.challenger, _limits(policy), seconds)
+        limits = limits_of(policy, rows=policy.bake_rows, seconds=policy.bake_seconds)
+        verdict = rollout.judge(seen.champion, seen.challenger, limits, seconds)
         evidence = evidence_of(seen)
         if verdict.action == "stop":
             return await self._append(
@@ -162,17 +169,6 @@ class Conducting:
         )
         rejected = ModelRejected.caused_by(event, data, subject=f"{trial.pipeline}/{trial.version}")
         return [changed(event, trial), rejected]
-
-
-def _limits(policy: RolloutPolicy) -> rollout.Limits:
-    return rollout.Limits(
-        policy.bake_rows,
-        policy.bake_seconds,
-        policy.max_errors,
-        policy.max_slowdown,
-        policy.max_distance,
-        DURATION_STEP,
-    )
 
 
 def evidence_of(seen: Seen) -> Evidence:

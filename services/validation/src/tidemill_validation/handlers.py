@@ -57,7 +57,7 @@ class Judge:
         self._jobs = Jobs(service, self._packages, settings)
         self._waiting = Waiting(service)
         self._operator = operator
-        self.conducting = Conducting(service, self._registry, Trials(service, seal))
+        self.conducting = Conducting(service, self._registry, self._packages, Trials(service, seal))
         self.baking = Baking(
             service, self._registry, self._packages, self._jobs, self._reports, self._waiting, self.conducting
         )

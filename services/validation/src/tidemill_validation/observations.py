@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from tidemill_contracts.events import RolloutObserved
-from tidemill_contracts.rollout import Observation, ObservedRollout
+from tidemill_contracts.rollout import DURATION_STEP, Observation, ObservedRollout, RolloutPolicy
 from tidemill_contracts.streams import state_key
 from tidemill_shared.bus import Bus
-from tidemill_validation.domain.rollout import Counts
+from tidemill_validation.domain.rollout import Counts, Limits
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Observations:
         key = self._key(event.pipeline)
         raw: Any = await self._bus.redis.hgetall(key)
         kept = {run: ObservedRollout.from_json(body) for run, body in raw.items()}
-        kept = {run: seen for run, seen in kept.items() if seen.trial == event.data.trial}
+        kept = {run: seen for run, seen in kept.items() if _subject(seen) == _subject(event.data)}
         run = event.data.run.encode()
         if run not in kept or _rows(kept[run]) <= _rows(event.data):  # events may come in another order
             kept[run] = event.data
@@ -45,9 +45,18 @@ class Observations:
         await self._bus.redis.delete(self._key(pipeline))
 
 
+def _subject(seen: ObservedRollout) -> tuple[int, int | None]:
+    return seen.trial, seen.promotion
+
+
 def _rows(seen: ObservedRollout) -> int:
     return seen.champion.rows + seen.challenger.rows
 
 
 def _counts(seen: Observation) -> Counts:
     return Counts(seen.rows, seen.failed, {int(k): n for k, n in seen.calls.items()}, seen.answers)
+
+
+def limits_of(policy: RolloutPolicy, *, rows: int, seconds: float) -> Limits:
+    """What a stage of so many rows and seconds asks for."""
+    return Limits(rows, seconds, policy.max_errors, policy.max_slowdown, policy.max_distance, DURATION_STEP)
