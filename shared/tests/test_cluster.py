@@ -70,9 +70,8 @@ async def lanes(platform: Platform, *pipelines: str) -> Bus:
     bus = Bus("lanes", platform._redis, namespace=platform.namespace, delivery=delivery)
     bus.lanes([PredictionRequested], on_batch, max_records=8)
     await bus.connect()
-    assert bus.lane
     for pipeline in pipelines:
-        await bus.lane.add(pipeline)
+        await bus.serve(pipeline)
     await bus.start()
     return bus
 
@@ -81,8 +80,7 @@ async def test_pipelines_on_every_master_are_answered_and_letters_reach_the_cont
     names = spread(platform)
     bus = await lanes(platform, *names[:-1])
     try:
-        assert bus.lane
-        await bus.lane.add(names[-1])  # declared while running
+        await bus.serve(names[-1])  # declared while running
         await platform.publish(*[asked(name, f"{name}-{i}") for i in range(20) for name in names])
         for name in names:
             stream = stream_key(platform.namespace, TYPE, name)

@@ -48,9 +48,8 @@ async def lanes(
     bus = Bus("lanes", platform._redis, namespace=platform.namespace, delivery=delivery)
     bus.lanes([PredictionRequested], on_batch, max_records=max_records, ahead=ahead)
     await bus.connect()
-    assert bus.lane
     for pipeline in pipelines:
-        await bus.lane.add(pipeline)
+        await bus.serve(pipeline)
     await bus.start()
     try:
         yield bus

@@ -128,13 +128,12 @@ async def test_a_poisoned_pipeline_is_left_alone_and_the_others_go_on(platform: 
 
     service = Service("picky", platform.settings(Settings, delivery=LIMITS))
     service.bus.lanes([PredictionRequested], on_batch, max_records=2)
-    assert service.bus.lane is not None
     streams = {p: stream_key(platform.namespace, "prediction.requested.v1", p) for p in ("bad", "good")}
     for _ in range(40):
         await platform.redis.xadd(streams["bad"], {FIELD: b"{"})
     async with platform.running(service):
         for pipeline in streams:
-            await service.bus.lane.add(pipeline)
+            await service.bus.serve(pipeline)
         await poll(lambda: _has(service.bus.halts.streams, streams["bad"]))
         await platform.redis.xadd(streams["good"], {FIELD: b"{}"})
         await poll(lambda: _has(handled, "good"))

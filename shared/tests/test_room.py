@@ -153,9 +153,8 @@ async def test_a_full_redis_delays_and_neither_buries_nor_doubles(platform: Plat
 
     service.bus.consume(on_requested)
     service.bus.lanes([PredictionRequested], on_batch, max_records=8)
-    assert service.bus.lane is not None
     async with platform.running(service):
-        await service.bus.lane.add("p")
+        await service.bus.serve("p")
         pipe = platform.redis.pipeline(transaction=True)
         for event in (*asked, *rows):
             pipe.xadd(event.stream(platform.namespace), {FIELD: event.to_json()})

@@ -102,8 +102,7 @@ async def serve(namespace: str, url: str, on_batch: OnBatch, max_records: int) -
     bus = Bus("serving", RedisSettings(url=url, password=SecretStr(password.strip())), namespace=namespace)
     bus.lanes([PredictionRequested], on_batch, max_records=max_records, ahead=True)
     await bus.connect()
-    assert bus.lane is not None
-    await bus.lane.add(PIPELINE)
+    await bus.serve(PIPELINE)
     await bus.start()
     print("ready", flush=True)
     await asyncio.to_thread(sys.stdin.read)

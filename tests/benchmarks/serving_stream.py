@@ -135,8 +135,7 @@ async def drain(
         for body in bodies[at : at + 1_000]:
             pipeline.xadd(requests, {FIELD: body})
         await pipeline.execute()
-    assert bus.lane is not None
-    await bus.lane.add(PIPELINE)
+    await bus.serve(PIPELINE)
     started = time.perf_counter()
     await bus.start()
     while await bus.redis.xlen(completed) < len(bodies):

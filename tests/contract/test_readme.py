@@ -1,6 +1,8 @@
 """The examples in the contracts' README, run as they stand against a real Redis."""
 
 import asyncio
+import hashlib
+import io
 import os
 import re
 import secrets
@@ -9,9 +11,11 @@ import sysconfig
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from tidemill_console.demo.seasons import FEATURES
+from tidemill_contracts.artifacts import table_result_key
 from tidemill_contracts.envelope import FIELD
 from tidemill_contracts.events import (
     DataArrived,
@@ -19,10 +23,13 @@ from tidemill_contracts.events import (
     PredictionRequested,
     PredictionsCompleted,
     PredictionsRequested,
+    TableCompleted,
+    TableRequested,
 )
 from tidemill_contracts.prediction import CompletedPrediction, CompletedPredictions, RefusedRows
 from tidemill_contracts.registry import parse_as
 from tidemill_contracts.streams import stream_key
+from tidemill_contracts.table import CompletedTable
 from tidemill_shared import permissions
 from tidemill_shared.testing.platform import Platform
 
@@ -40,7 +47,7 @@ async def run(*command: str, env: Mapping[str, str], cwd: Path) -> str:
         *command, env=env, cwd=cwd, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
     )
     try:
-        out, err = await asyncio.wait_for(process.communicate(), 30)
+        out, err = await asyncio.wait_for(process.communicate(), 60)
     finally:
         if process.returncode is None:
             process.kill()
@@ -103,7 +110,8 @@ async def test_asking_for_predictions_and_reading_results(
 async def test_asking_for_a_table(platform: Platform, env: dict[str, str], tmp_path: Path) -> None:
     reading = asyncio.create_task(run(sys.executable, "-c", examples("python")[2], env=env, cwd=tmp_path))
     table = await platform.wait_for(PredictionsRequested, pipeline="home-runs")
-    assert [row.data.features["age"] for row in table.each()] == [32, 24]
+    assert [row.data.features["at_bats"] for row in table.each()] == [540, 584]
+    assert {name for row in table.each() for name in row.data.features} == set(FEATURES)
     answer = CompletedPredictions(
         prediction_ids=("ruth-1927",),
         predictions=(True,),
@@ -113,6 +121,40 @@ async def test_asking_for_a_table(platform: Platform, env: dict[str, str], tmp_p
     )
     await platform.publish(PredictionsCompleted.caused_by(table, answer))
     assert (await reading).splitlines() == ["ruth-1927 True 000000000000", "expired too late gehrig-1927"]
+
+
+async def test_asking_for_a_large_table(platform: Platform, env: dict[str, str], tmp_path: Path) -> None:
+    servers = platform.servers
+    env |= {
+        "TIDEMILL_STORE__ENDPOINT": f"127.0.0.1:{servers.store_port}",
+        "TIDEMILL_STORE__ACCESS_KEY": servers.access_key,
+        "TIDEMILL_STORE__SECRET_KEY": servers.secret_key,
+    }
+    reading = asyncio.create_task(run(sys.executable, "-c", examples("python")[3], env=env, cwd=tmp_path))
+    asked = await platform.wait_for(TableRequested, pipeline="home-runs", timeout=60)
+    table = pa.ipc.open_file(await platform.store.get(asked.data.table)).read_all()
+    assert set(table.column_names) == {"prediction_id", *FEATURES}
+    answers = pa.table(
+        {"prediction_id": table["prediction_id"], "prediction": [True, None], "error": [None, "expired"]}
+    )
+    out = io.BytesIO()
+    with pa.ipc.new_file(out, answers.schema) as writer:
+        writer.write_table(answers)
+    digest = hashlib.sha256(out.getvalue()).hexdigest()
+    completed = CompletedTable(
+        table_id=asked.id,
+        table=asked.data.table,
+        result=await platform.store.put(table_result_key("home-runs", digest), out.getvalue()),
+        rows=2,
+        refused=1,
+        model_version="0" * 12,
+        dataset_version="1" * 12,
+    )
+    await platform.publish(TableCompleted.caused_by(asked, completed))
+    assert (await reading).splitlines() == [
+        "ruth-1927 True None 000000000000",
+        "gehrig-1927 None expired 000000000000",
+    ]
 
 
 async def test_the_same_with_redis_cli(platform: Platform, env: dict[str, str], tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ def names(kinds: Any) -> set[str]:
 
 def taken(service: Service) -> set[str]:
     """What it consumes: in turn, in batches, or as a broadcast."""
-    lane: tuple[type[Event[Any]], ...] = service.bus.lane.events if service.bus.lane else ()
+    lane: list[type[Event[Any]]] = [event for lanes in service.bus.data for event in lanes.events]
     tails = [event for event, *_ in service.bus._tails]
     return names([s.event for s in service.bus.subscriptions]) | names(lane) | names(tails)
 

@@ -1,6 +1,7 @@
 """Every shell command of the pages a newcomer reads, run as it stands."""
 
 import contextlib
+import csv
 import os
 import re
 import shutil
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+import tidemill_serving
 from tidemill_shared.signing import generate_keys
 from tidemill_shared.testing.servers import Servers
 
@@ -101,8 +103,20 @@ def test_using_it(checkout: Path) -> None:
             assert done.returncode == 0, f"{command}\n{done.stdout[-1500:]}\n{done.stderr[-3000:]}"
     finally:
         shell("make down", checkout)
-    answers = (checkout / "answers.csv").read_text().splitlines()
-    assert len(answers) == 1 + len((checkout / "my-first" / "new.csv").read_text().splitlines()[1:])
+    told = rows_of(checkout / "answers.csv")
+    asked = rows_of(checkout / "my-first" / "new.csv")
+    assert len(told) == len(asked) > 0
+    # The package in the folder is the model that answered.
+    predict = tidemill_serving.load(checkout / "my-package")
+    features = predict.layout.numeric
+    answers = predict([{name: float(row[name]) if row[name] else None for name in features} for row in asked])
+    assert [str(answer.prediction).lower() for answer in answers] == [row["prediction"].lower() for row in told]
+    assert {row["model_version"] for row in told} == {predict.version}
+
+
+def rows_of(file: Path) -> list[dict[str, str]]:
+    with file.open() as lines:
+        return list(csv.DictReader(lines))
 
 
 def test_contributing(checkout: Path) -> None:

@@ -134,6 +134,26 @@ def batch_input_key(pipeline: str, sha256: str, suffix: str) -> str:
     return f"batches/{pipeline}/inputs/{sha256}{suffix}"
 
 
+def table_inputs_prefix(pipeline: str) -> str:
+    """Below it lie the large tables of a pipeline that may be asked for."""
+    return f"tables/{pipeline}/inputs/"
+
+
+def table_input_key(pipeline: str, sha256: str) -> str:
+    """A large table to answer; content-addressed."""
+    return f"{table_inputs_prefix(pipeline)}{sha256}.arrow"
+
+
+def table_result_key(pipeline: str, sha256: str) -> str:
+    """The answers to a large table; content-addressed."""
+    return f"tables/{pipeline}/results/{sha256}.arrow"
+
+
+def table_answer_key(pipeline: str, event_id: str) -> str:
+    """Which result answered the request of this id: the first that did."""
+    return f"tables/{pipeline}/answers/{event_id}.json"
+
+
 def batch_key(pipeline: str, batch: str, file: str) -> str:
     """``plan.json``, ``part-00000.parquet`` and ``part-00000.json`` for each part, ``manifest.json``."""
     return f"batches/{pipeline}/results/{batch}/{file}"

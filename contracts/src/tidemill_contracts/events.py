@@ -45,6 +45,7 @@ from tidemill_contracts.promotion import (
     ValidatedModel,
 )
 from tidemill_contracts.rollout import ChangedRollout, ObservedRollout
+from tidemill_contracts.table import CompletedTable, FailedTable, RequestedTable
 
 _Plane = Literal["control", "data"]
 
@@ -331,6 +332,33 @@ class PredictionsCompleted(Event[CompletedPredictions]):
             id_ = child_id(refusal.prediction_id, PredictionFailed.type_name(), self.subject)
             found.append(PredictionFailed.model_construct(**shared, id=id_, data=refusal))
         return found
+
+
+class TableRequested(Event[RequestedTable]):
+    """Somebody wants predictions for a large table, an Arrow object in the bucket; the event's id is the table's id."""
+
+    publishers: ClassVar[tuple[str, ...]] = ("producer",)
+    consumers: ClassVar[tuple[str, ...]] = ("serving",)
+    plane: ClassVar[_Plane] = "data"
+    type: Literal["table.requested.v1"] = "table.requested.v1"
+
+
+class TableCompleted(Event[CompletedTable]):
+    """The answers to a large table lie in the bucket as another Arrow object."""
+
+    publishers: ClassVar[tuple[str, ...]] = ("serving",)
+    consumers: ClassVar[tuple[str, ...]] = ("consumer",)
+    plane: ClassVar[_Plane] = "data"
+    type: Literal["table.completed.v1"] = "table.completed.v1"
+
+
+class TableFailed(Event[FailedTable]):
+    """A large table that could not be read, and why."""
+
+    publishers: ClassVar[tuple[str, ...]] = ("serving",)
+    consumers: ClassVar[tuple[str, ...]] = ("consumer",)
+    plane: ClassVar[_Plane] = "data"
+    type: Literal["table.failed.v1"] = "table.failed.v1"
 
 
 class LabelObserved(Event[ObservedLabel]):

@@ -117,7 +117,7 @@ class Bus:
             **self.nodes.options(),
         )
         self.subscriptions: list[Subscription] = []
-        self.lane: Lanes | None = None
+        self.data: list[Lanes] = []
         self._tails: list[tuple[type[Event[Any]], Callback[Any], str]] = []
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -159,8 +159,11 @@ class Bus:
         on_stale: OnStale | None = None,
         ahead: bool = False,
     ) -> None:
-        """Take these data-plane events of every pipeline in batches; ``ahead``: see ``Lanes``."""
-        self.lane = Lanes(
+        """Take these data-plane events of every pipeline in batches; ``ahead``: see ``Lanes``.
+
+        What is taken by another call has lanes of its own: neither waits for the other.
+        """
+        lanes = Lanes(
             self.mailbox,
             self.delivery,
             events,
@@ -170,6 +173,12 @@ class Bus:
             ahead=ahead,
             halts=self.halts,
         )
+        self.data.append(lanes)
+
+    async def serve(self, pipeline: str) -> None:
+        """Take the data-plane events of one more pipeline."""
+        for lanes in self.data:
+            await lanes.add(pipeline)
 
     # -- life ------------------------------------------------------------------------------------------------------
 
@@ -193,8 +202,8 @@ class Bus:
         self._tasks.append(asyncio.create_task(self._tidy(), name="tidy"))
         self._tasks.append(asyncio.create_task(self._watch_halts(), name="halts"))
         self._tasks += [asyncio.create_task(tail, name="tail") for tail in self._following()]
-        if self.lane:
-            self.lane.start()
+        for lanes in self.data:
+            lanes.start()
 
     def _following(self) -> list[Coroutine[Any, Any, None]]:
         seconds = self.delivery.block_seconds
@@ -204,8 +213,7 @@ class Bus:
         """Stop taking events, let running handlers finish, close the connections."""
         self._stopping.set()
         await end(self._tasks)
-        if self.lane:
-            await self.lane.stop()
+        await asyncio.gather(*[lanes.stop() for lanes in self.data])
         await self.broker.stop()
         await self.nodes.aclose()
 
@@ -217,7 +225,7 @@ class Bus:
         for subscriber in self.broker.subscribers:
             if not subscriber.running:
                 return f"subscriber {subscriber.specification.name if subscriber.specification else ''} has stopped"
-        for task in (*self._tasks, *(self.lane.tasks if self.lane else ())):
+        for task in (*self._tasks, *(task for lanes in self.data for task in lanes.tasks)):
             if task.done():
                 error = None if task.cancelled() else task.exception()
                 return f"{task.get_name()} has stopped: {error!r}"
@@ -368,7 +376,7 @@ class Bus:
         }
         while True:
             await asyncio.sleep(self.delivery.trim_seconds)
-            lanes = self.lane.streams() if self.lane else []
+            lanes = [stream for some in self.data for stream in some.streams()]
             read = [*(self._stream(sub.event) for sub in self.subscriptions), *lanes]
             try:
                 await tidy(self.nodes, self.group, self.delivery, control=sorted(control), lanes=lanes, read=read)

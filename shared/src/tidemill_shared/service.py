@@ -100,8 +100,7 @@ class Service:
             await asyncio.gather(serving, return_exceptions=True)
 
     async def _start(self) -> None:
-        if self.bus.lane:
-            self.pipelines.on_change(self.bus.lane.add)
+        self.pipelines.on_change(self.bus.serve)
         deadline = time.monotonic() + _START_SECONDS
         pause = 0.1
         while True:
@@ -124,9 +123,8 @@ class Service:
 
     async def _know_pipelines(self) -> None:
         await self.pipelines.load()
-        if self.bus.lane:
-            for name in self.pipelines.names():
-                await self.bus.lane.add(name)
+        for name in self.pipelines.names():
+            await self.bus.serve(name)
 
     async def _watch(self, stop: asyncio.Event, serving: "asyncio.Task[None]") -> int:
         while not stop.is_set():

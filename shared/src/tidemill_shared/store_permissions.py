@@ -41,18 +41,19 @@ RULES = (
     ),
     StoreRule(
         "serving",
-        ("pipelines/*", "packages/*", "reports/*", "batches/*", _PROMOTIONS, _TRIALS),
-        ("batches/*/results/*", _EVENTS),
+        ("pipelines/*", "packages/*", "reports/*", "batches/*", "tables/*", _PROMOTIONS, _TRIALS),
+        ("batches/*/results/*", "tables/*/results/*", "tables/*/answers/*", _EVENTS),
     ),
     StoreRule(
         "monitoring",
         ("pipelines/*", "packages/*", "monitoring/*", _PROMOTIONS),
         ("raw/*", *_INBOX, "predictions/*", "monitoring/*", _EVENTS),
     ),
-    StoreRule("producer", (), ("raw/*", "batches/*/inputs/*", *_INBOX)),
+    StoreRule("producer", ("tables/*/results/*",), ("raw/*", "batches/*/inputs/*", "tables/*/inputs/*", *_INBOX)),
     StoreRule("operator", ("*",), ("*",)),
 )
-"""``operator`` is the console, which declares pipelines, backs up and restores; ``producer`` uploads files of rows."""
+"""``operator`` is the console, which declares pipelines, backs up and restores; ``producer`` uploads files of rows
+and tables, and reads the answers to them."""
 
 
 def policy(rule: StoreRule, bucket: str) -> dict[str, Any]:

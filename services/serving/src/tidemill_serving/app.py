@@ -3,11 +3,18 @@
 from typing import Any
 
 from tidemill_contracts.envelope import Event
-from tidemill_contracts.events import ModelPromoted, PredictionRequested, PredictionsRequested, RolloutChanged
+from tidemill_contracts.events import (
+    ModelPromoted,
+    PredictionRequested,
+    PredictionsRequested,
+    RolloutChanged,
+    TableRequested,
+)
 from tidemill_serving.answering import Answering, works
 from tidemill_serving.batches import Batches
 from tidemill_serving.garbage import look_rarely
 from tidemill_serving.http import Protocol
+from tidemill_serving.large_tables import LargeTables
 from tidemill_serving.loading import Loader
 from tidemill_serving.models import Models
 from tidemill_serving.rollouts import Rollouts
@@ -34,6 +41,9 @@ def build(settings: ServingSettings) -> Service:
     service.bus.consume(batches.on_batch_requested)
     service.on_stop(batches.stop)
     service.on_stop(rollouts.stop)
+    tables = LargeTables(service, models, settings.serving)
+    service.bus.lanes([TableRequested], tables.on_batch, max_records=1)
+    service.on_stop(tables.stop)
     service.mount(Protocol(models, service.bus, service.pipelines, service.store, settings.serving).routes(), "predict")
     service.on_start(models.load_champions)
     service.on_start(rollouts.load_all)

@@ -28,6 +28,10 @@ class ServingGroup(Group):
     """Rows of one part of a batch's results: after a crash at most one part is scored again."""
     batch_directory: Path | None = None
     """Where a batch's input and the part at hand lie meanwhile; None is the system's temporary folder."""
+    table_bytes: int = Field(default=32 * 1024**2, ge=1024)
+    """Size of a large table's Arrow object, at most."""
+    table_rows: int = Field(default=200_000, ge=1, le=10_000_000)
+    """Rows of a large table, at most."""
     model_bytes: int = Field(default=1024**3, ge=1024**2)
     """Memory for loaded models, about. Beyond it the pipeline idle for longest is loaded again when it is asked for."""
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-Format = Literal["parquet", "csv", "csv.gz"]
+Format = Literal["parquet", "csv", "csv.gz", "arrow"]
 CHUNK_ROWS = 8_192
 """Rows of one model call, and of one row group of the results."""
 
@@ -23,6 +23,27 @@ class Job:
     part_rows: int
     first_part: int
     threads: int
+
+
+@dataclass(frozen=True)
+class TableJob:
+    """A large table: all of its answers go into ``output``."""
+
+    input: Path
+    output: Path
+    onnx: Path
+    signature: Path
+    model_version: str
+    most_rows: int
+    threads: int
+
+
+@dataclass(frozen=True)
+class Answered:
+    """The answers lie in their file."""
+
+    rows: int
+    errors: dict[str, int]
 
 
 @dataclass(frozen=True)

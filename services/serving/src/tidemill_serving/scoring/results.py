@@ -1,9 +1,9 @@
-"""Results as Parquet: the same rows give the same bytes."""
+"""Results as Parquet or Arrow: the same rows give the same bytes."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 import numpy as np
 import pyarrow as pa
@@ -21,20 +21,40 @@ def _prediction_type(model: Model) -> pa.DataType:
     return types.get(kinds.pop(), pa.string()) if len(kinds) == 1 else pa.string()
 
 
-class Results:
-    """Writes one part. Columns: see ``BatchPart`` in the contracts."""
+class Writer(Protocol):
+    """What writes record batches into a file."""
 
-    def __init__(self, path: Path, model: Model, model_version: str, row_type: pa.DataType) -> None:
+    def write_batch(self, batch: pa.RecordBatch) -> None: ...
+    def close(self) -> None: ...
+
+
+Open = Callable[[pa.Schema], Writer]
+
+
+def parquet_file(path: Path) -> Open:
+    """A Parquet file with a row group a batch."""
+    return lambda schema: pq.ParquetWriter(path, schema, compression="zstd")
+
+
+def arrow_file(path: Path) -> Open:
+    """An Arrow IPC file."""
+    return lambda schema: pa.ipc.new_file(path, schema)
+
+
+class Results:
+    """Writes one file. Columns: see ``BatchPart`` and ``CompletedTable`` in the contracts; the first names the row."""
+
+    def __init__(self, open_: Open, model: Model, model_version: str, row: pa.Field) -> None:
         self._version = model_version
         self._kind = _prediction_type(model)
-        fields = [("row", row_type), ("prediction", self._kind)]
+        fields = [(row.name, row.type), ("prediction", self._kind)]
         if model.task == "classification":
             self._odds = pa.list_(pa.float32(), len(model.classes))
             fields.append(("probabilities", self._odds))
         fields += [("model_version", pa.dictionary(pa.int8(), pa.string())), ("error", pa.string())]
         self._schema = pa.schema([*fields, ("field", pa.string())])
         self._classes = len(model.classes)
-        self._writer = pq.ParquetWriter(path, self._schema, compression="zstd")
+        self._writer = open_(self._schema)
 
     def __enter__(self) -> Self:
         return self
@@ -43,7 +63,7 @@ class Results:
         self._writer.close()
 
     def write(self, rows: pa.Array, answers: Predictions, verdicts: Verdicts) -> dict[str, int]:
-        """A row group; the number of its rows by error."""
+        """A batch of rows; their number by error."""
         places = np.flatnonzero(verdicts.good)
         unanswered = places[[value is None for value in answers.values]] if None in answers.values else ()
         columns = [rows, self._predictions(answers.values, places, len(rows))]
@@ -58,7 +78,7 @@ class Results:
             verdicts.error[place] = "model_failed"
         versions = pa.DictionaryArray.from_arrays(np.zeros(len(rows), np.int8), pa.array([self._version]))
         columns += [versions, pa.array(verdicts.error, pa.string()), pa.array(verdicts.column, pa.string())]
-        self._writer.write_batch(pa.record_batch(columns, schema=self._schema), row_group_size=len(rows))
+        self._writer.write_batch(pa.record_batch(columns, schema=self._schema))
         kinds, counts = np.unique(verdicts.error[verdicts.error != None].astype(str), return_counts=True)  # noqa: E711
         return dict(zip(kinds.tolist(), counts.tolist(), strict=True))
 

@@ -1,4 +1,4 @@
-"""The rows of a Parquet or CSV file in chunks of a fixed size, in memory that does not grow with the file."""
+"""The rows of a Parquet, CSV or Arrow file in chunks of a fixed size, in memory that does not grow with the file."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -33,10 +33,32 @@ def chunks(path: Path, format_: Format, columns: Sequence[str], size: int, skip:
     CSV columns are all text; "" is null. Raises Unusable: a column is missing, or the file cannot be read.
     """
     try:
-        batches = _from_parquet(path, columns) if format_ == "parquet" else _from_csv(path, format_, columns)
+        batches = _batches(path, format_, columns)
         yield from _exactly(_after(batches, skip), size)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
         raise Unusable("unreadable", f"the file cannot be read: {str(error)[:500]}") from None
+
+
+def _batches(path: Path, format_: Format, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    if format_ == "parquet":
+        return _from_parquet(path, columns)
+    return _from_arrow(path, columns) if format_ == "arrow" else _from_csv(path, format_, columns)
+
+
+def _from_arrow(path: Path, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    """An IPC file, or else a stream."""
+    with pa.OSFile(str(path)) as source:
+        try:
+            file = pa.ipc.open_file(source)
+            found = (file.get_batch(i) for i in range(file.num_record_batches))
+        except pa.ArrowInvalid:
+            source.seek(0)
+            file = pa.ipc.open_stream(source)
+            found = iter(file)
+        _all_there(columns, file.schema.names)
+        for batch in found:
+            batch.validate(full=True)
+            yield batch.select(list(columns))
 
 
 def _parquet(path: Path) -> pq.ParquetFile:

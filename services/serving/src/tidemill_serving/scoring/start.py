@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from tidemill_serving.scoring.job import Job, Unreadable
+from tidemill_serving.scoring.job import Answered, Job, TableJob, Unreadable
 
 
 def score(job: Job, progress: Callable[[Any], None]) -> Unreadable | None:
@@ -11,3 +11,10 @@ def score(job: Job, progress: Callable[[Any], None]) -> Unreadable | None:
     from tidemill_serving.scoring import work
 
     return work.score(job, progress)
+
+
+def answer_table(job: TableJob, progress: Callable[[Any], None]) -> Answered | Unreadable:
+    """See ``table.answer``."""
+    from tidemill_serving.scoring import table
+
+    return table.answer(job)

@@ -14,7 +14,7 @@ from tidemill_serving.domain.model import Model, Predictions
 from tidemill_serving.domain.package import model_of
 from tidemill_serving.scoring.job import CHUNK_ROWS, Finished, Job, Unreadable
 from tidemill_serving.scoring.reading import read
-from tidemill_serving.scoring.results import Results
+from tidemill_serving.scoring.results import Results, parquet_file
 from tidemill_serving.scoring.source import Unusable, chunks, rows_of
 
 
@@ -48,12 +48,12 @@ def _part(
 ) -> Finished:
     path, errors, done = job.folder / f"part-{index:05d}.parquet", Counter[str](), 0
     row_type = pa.int64() if job.row_id is None else first.column(job.row_id).type
-    with Results(path, model, job.model_version, row_type) as results:
+    with Results(parquet_file(path), model, job.model_version, pa.field("row", row_type)) as results:
         for batch in _chain(first, islice(batches, job.part_rows // min(CHUNK_ROWS, job.part_rows) - 1)):
             inputs, verdicts = read(batch, model.layout)
             start = index * job.part_rows + done
             rows = pa.array(range(start, start + len(batch))) if job.row_id is None else batch.column(job.row_id)
-            errors.update(results.write(rows, _answers(model, inputs), verdicts))
+            errors.update(results.write(rows, answers(model, inputs), verdicts))
             done += len(batch)
     return Finished(index, job.model_version, path, done, dict(errors), total)
 
@@ -63,7 +63,7 @@ def _chain(first: pa.RecordBatch, others: Iterator[pa.RecordBatch]) -> Iterator[
     yield from others
 
 
-def _answers(model: Model, inputs: Matrices) -> Predictions:
+def answers(model: Model, inputs: Matrices) -> Predictions:
     """By one call, unless a row breaks it for all the others; that row has no answer."""
     try:
         return model.predict(inputs)
@@ -72,7 +72,7 @@ def _answers(model: Model, inputs: Matrices) -> Predictions:
             none = np.full((1, len(model.classes)), np.nan, np.float32)
             return Predictions([None], none if model.task == "classification" else None)
     half = len(inputs) // 2
-    left, right = _answers(model, inputs[:half]), _answers(model, inputs[half:])
+    left, right = answers(model, inputs[:half]), answers(model, inputs[half:])
     if left.probabilities is None or right.probabilities is None:
         return Predictions(left.values + right.values, None)
     return Predictions(left.values + right.values, np.concatenate([left.probabilities, right.probabilities]))
