@@ -7,7 +7,7 @@ ARGS ?=
 SOURCES := contracts shared services tests deploy
 TYPED := contracts/src contracts/generate.py contracts/generation contracts/compatibility.py shared/src $(wildcard services/*/src)
 # What others import or are compared with; serving_all.py runs what is there already
-PARTS := %/bare_script.py %/serving_peers.py %/serving_latency.py %/serving_process.py %/serving_all.py
+PARTS := %/bare_script.py %/http_peers.py %/serving_peers.py %/serving_latency.py %/serving_process.py %/serving_all.py
 BENCHMARKS := $(filter-out $(PARTS),$(wildcard tests/benchmarks/*.py))
 MANIFESTS := requirements.lock pyproject.toml contracts/pyproject.toml shared/pyproject.toml $(wildcard services/*/pyproject.toml)
 
@@ -86,7 +86,7 @@ bench-serving: $(STAMP) ## Serving beside its limits: stream, tables, swap, many
 	@$(BIN)/python tests/benchmarks/serving_all.py $(ARGS)
 
 bench-peers: $(STAMP) ## The same beside what else people use, each in an environment of its own under .peers
-	@$(BIN)/python tests/benchmarks/serving_stream.py --peers $(ARGS)
+	@$(BIN)/python tests/benchmarks/serving_all.py --peers $(ARGS)
 
 clean: ## Remove .venv, caches and builds; data of `make up` stays
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

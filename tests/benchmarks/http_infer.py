@@ -52,7 +52,7 @@ def fitted_onnx() -> bytes:
     return convert(fitted, numeric=len(NUMERIC), categorical=len(CATEGORICAL), classify=True, opset=18)
 
 
-def serve(kind: str, onnx: Path) -> None:
+def serve(kind: str, onnx: Path, port: int) -> None:
     """Run one of the servers; its port goes to standard output."""
     from tidemill_shared.health import build_server
 
@@ -62,7 +62,7 @@ def serve(kind: str, onnx: Path) -> None:
     routes = ours(onnx.read_bytes()) if kind == "ours" else bare(str(onnx))
 
     async def run() -> None:
-        server = build_server(kind, "127.0.0.1", 0, probe, routes)
+        server = build_server(kind, "127.0.0.1", port, probe, routes)
         task = asyncio.create_task(server.serve())
         while not server.started:
             await asyncio.sleep(0.01)
@@ -92,7 +92,7 @@ def ours(onnx: bytes) -> list[Any]:
     loaded = Loaded(model, "0" * 12, "1" * 12, 1, ArtifactRef(key="none", sha256="0" * 64, size=0))
 
     class Models:
-        def get(self, _: str, __: str | None = None) -> Loaded:
+        async def get(self, _: str, __: str | None = None) -> Loaded:
             return loaded
 
     async def constant(_: Request) -> Response:
@@ -281,9 +281,10 @@ def main() -> None:
     parser.add_argument("--connections", type=int, default=64)
     parser.add_argument("--serve", help=argparse.SUPPRESS)
     parser.add_argument("--onnx", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--port", type=int, default=0, help=argparse.SUPPRESS)
     arguments, _ = parser.parse_known_args()
     if arguments.serve:
-        serve(arguments.serve, arguments.onnx)
+        serve(arguments.serve, arguments.onnx, arguments.port)
         return
     with tempfile.TemporaryDirectory() as folder:
         onnx = Path(folder) / "model.onnx"

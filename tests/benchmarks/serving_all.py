@@ -1,6 +1,8 @@
 """All that is measured of serving, one after the other; the last line is one JSON object.
 
-python tests/benchmarks/serving_all.py
+python tests/benchmarks/serving_all.py [--peers]
+
+With ``--peers`` what is compared with other products, which it installs under ``.peers``; else what needs none.
 """
 
 import json
@@ -10,6 +12,10 @@ from pathlib import Path
 from typing import Any
 
 _HERE = Path(__file__).parent
+_PEERS = {
+    "stream": ["serving_stream.py", "--peers"],
+    "http": ["http_peers.py"],
+}
 _PARTS = {
     "stream": ["serving_stream.py", "--latency"],
     "tables": ["serving_tables.py"],
@@ -35,10 +41,10 @@ def run(script: str, *arguments: str) -> Any:
 
 def main() -> None:
     """Run and print."""
-    found = {}
-    for name, (script, *arguments) in _PARTS.items():
+    found, told = {}, [word for word in sys.argv[1:] if word != "--peers"]
+    for name, (script, *arguments) in (_PEERS if "--peers" in sys.argv else _PARTS).items():
         print(f"== {name}", flush=True)
-        found[name] = run(script, *arguments, *sys.argv[1:])
+        found[name] = run(script, *arguments, *told)
         print(f"  {json.dumps(found[name])}", flush=True)
     print(json.dumps(found))
 

@@ -45,7 +45,7 @@ from tidemill_contracts.promotion import (
     ValidatedModel,
 )
 from tidemill_contracts.rollout import ChangedRollout, ObservedRollout
-from tidemill_contracts.table import CompletedTable, FailedTable, RequestedTable
+from tidemill_contracts.table import AnsweredRows, CompletedTable, FailedTable, RequestedTable
 
 _Plane = Literal["control", "data"]
 
@@ -299,6 +299,23 @@ class BatchFailed(Event[FailedBatch]):
     type: Literal["batch.failed.v1"] = "batch.failed.v1"
 
 
+def _requests(event: Event[Any], table: RequestedPredictions) -> list[PredictionRequested]:
+    shared = _envelope(event)
+    return [PredictionRequested.model_construct(**shared, id=id_, data=row) for id_, row in table.rows()]
+
+
+def _answers(event: Event[Any], table: CompletedPredictions) -> list[PredictionCompleted | PredictionFailed]:
+    shared = _envelope(event)
+    found: list[PredictionCompleted | PredictionFailed] = []
+    for row in table.completed():
+        id_ = child_id(row.prediction_id, PredictionCompleted.type_name(), event.subject)
+        found.append(PredictionCompleted.model_construct(**shared, id=id_, data=row))
+    for refusal in table.failed():
+        id_ = child_id(refusal.prediction_id, PredictionFailed.type_name(), event.subject)
+        found.append(PredictionFailed.model_construct(**shared, id=id_, data=refusal))
+    return found
+
+
 class PredictionsRequested(Event[RequestedPredictions]):
     """Somebody wants predictions for a table: many rows as columns, each with its own prediction id."""
 
@@ -309,8 +326,7 @@ class PredictionsRequested(Event[RequestedPredictions]):
 
     def each(self) -> list[PredictionRequested]:
         """What each row would have been as an event of its own."""
-        shared = _envelope(self)
-        return [PredictionRequested.model_construct(**shared, id=id_, data=row) for id_, row in self.data.rows()]
+        return _requests(self, self.data)
 
 
 class PredictionsCompleted(Event[CompletedPredictions]):
@@ -323,15 +339,7 @@ class PredictionsCompleted(Event[CompletedPredictions]):
 
     def each(self) -> list[PredictionCompleted | PredictionFailed]:
         """What the answer to each row would have been as an event of its own."""
-        shared = _envelope(self)
-        found: list[PredictionCompleted | PredictionFailed] = []
-        for row in self.data.completed():
-            id_ = child_id(row.prediction_id, PredictionCompleted.type_name(), self.subject)
-            found.append(PredictionCompleted.model_construct(**shared, id=id_, data=row))
-        for refusal in self.data.failed():
-            id_ = child_id(refusal.prediction_id, PredictionFailed.type_name(), self.subject)
-            found.append(PredictionFailed.model_construct(**shared, id=id_, data=refusal))
-        return found
+        return _answers(self, self.data)
 
 
 class TableRequested(Event[RequestedTable]):
@@ -347,9 +355,22 @@ class TableCompleted(Event[CompletedTable]):
     """The answers to a large table lie in the bucket as another Arrow object."""
 
     publishers: ClassVar[tuple[str, ...]] = ("serving",)
-    consumers: ClassVar[tuple[str, ...]] = ("consumer",)
+    consumers: ClassVar[tuple[str, ...]] = ("consumer", "monitoring")
     plane: ClassVar[_Plane] = "data"
     type: Literal["table.completed.v1"] = "table.completed.v1"
+
+
+class RowsAnswered(Event[AnsweredRows]):
+    """A piece of a large table with its answers, as the monitor tells itself."""
+
+    publishers: ClassVar[tuple[str, ...]] = ("monitoring",)
+    consumers: ClassVar[tuple[str, ...]] = ("monitoring",)
+    plane: ClassVar[_Plane] = "data"
+    type: Literal["rows.answered.v1"] = "rows.answered.v1"
+
+    def each(self) -> list[PredictionRequested | PredictionCompleted | PredictionFailed]:
+        """What each row, and the answer to it, would have been as an event of its own; requests first."""
+        return [*_requests(self, self.data.requested), *_answers(self, self.data.answered)]
 
 
 class TableFailed(Event[FailedTable]):

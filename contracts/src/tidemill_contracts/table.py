@@ -7,6 +7,7 @@ from tidemill_contracts.dataset import Reason
 from tidemill_contracts.document import Document
 from tidemill_contracts.names import EventId, Moment, Version
 from tidemill_contracts.pipeline import Scalar
+from tidemill_contracts.prediction import CompletedPredictions, RequestedPredictions
 
 
 class RequestedTable(Document):
@@ -35,6 +36,13 @@ class CompletedTable(Document):
     """In the order of ``probabilities``."""
     model_version: Version
     dataset_version: Version
+
+
+class AnsweredRows(Document):
+    """Payload of ``rows.answered``: a piece of a large table with its answers, for the monitor."""
+
+    requested: RequestedPredictions
+    answered: CompletedPredictions
 
 
 class FailedTable(Document):

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import orjson
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -29,6 +30,7 @@ from tidemill_contracts.events import (
     DriftDetected,
     DriftEvaluated,
     DriftResolved,
+    EventDeadLettered,
     LabelObserved,
     ModelPromoted,
     PerformanceMeasured,
@@ -36,12 +38,14 @@ from tidemill_contracts.events import (
     PredictionCompleted,
     PredictionFailed,
     PredictionRequested,
+    TableCompleted,
 )
 from tidemill_contracts.package import PackageManifest, Reference, ReferenceColumn
 from tidemill_contracts.pipeline import DriftPolicy, PipelineSpec
 from tidemill_contracts.prediction import CompletedPrediction, FailedPrediction, ObservedLabel, RequestedPrediction
 from tidemill_contracts.promotion import PromotedModel, Promotion
 from tidemill_contracts.streams import dead_letter_key
+from tidemill_contracts.table import CompletedTable
 from tidemill_monitoring.app import build
 from tidemill_monitoring.finished import Finished
 from tidemill_monitoring.keys import Keys
@@ -185,7 +189,7 @@ async def state(platform: Platform) -> dict[str, Any]:
 
 
 async def until_labelled(platform: Platform, count: int) -> dict[str, Any]:
-    deadline = asyncio.get_running_loop().time() + 30
+    deadline = asyncio.get_running_loop().time() + 60
     while (found := await state(platform))["counts"].get("labelled", 0) < count:
         assert asyncio.get_running_loop().time() < deadline, found["counts"]
         await asyncio.sleep(0.02)
@@ -194,7 +198,7 @@ async def until_labelled(platform: Platform, count: int) -> dict[str, Any]:
 
 async def until_quiet(platform: Platform) -> None:
     """Until the group has taken and acknowledged everything."""
-    deadline = asyncio.get_running_loop().time() + 30
+    deadline = asyncio.get_running_loop().time() + 60
     kinds = (PredictionRequested, PredictionCompleted, PredictionFailed, LabelObserved)
     streams = [f"{{{platform.namespace}:{PIPELINE}}}:{kind.type_name()}" for kind in kinds]
     redis = platform.bus.nodes.of(streams[0])
@@ -223,6 +227,51 @@ async def test_labels_that_come_after_everything_else_complete_a_window(platform
         measured = await platform.wait_for(PerformanceMeasured)
     assert (measured.data.labelled, measured.data.complete) == (100, True)
     assert measured.data.score == pytest.approx(rightly(labels, asked) / 100)
+
+
+def arrow(columns: dict[str, Any]) -> bytes:
+    table, out = pa.table(columns), BytesIO()
+    with pa.ipc.new_file(out, table.schema) as writer:
+        writer.write_table(table)
+    return out.getvalue()
+
+
+async def test_the_rows_of_a_large_table_are_watched_and_labelled(platform: Platform) -> None:
+    await platform.declare(spec())
+    await platform.publish(await promote(platform, OLD, 1))
+    x = np.random.default_rng(0).normal(size=600)
+    ids = [f"row-{i}" for i in range(600)]
+    odds = [[0.1, 0.9] if value > 0 else [0.9, 0.1] for value in x]
+    nothing = pa.array([None] * 600, pa.string())
+    up = [bool(value > 0) for value in x]
+    told = {"prediction_id": ids, "prediction": up, "probabilities": odds, "error": nothing, "field": nothing}
+    table = await platform.store.put("tables/spins/inputs/a.arrow", arrow({"x": x, "prediction_id": ids}))
+    result = await platform.store.put("tables/spins/results/b.arrow", arrow(told))
+    completed = CompletedTable(
+        table_id="table",
+        table=table,
+        result=result,
+        rows=600,
+        refused=0,
+        classes=(False, True),
+        model_version=OLD,
+        dataset_version="d" * 12,
+    )
+    event = TableCompleted.root(completed, subject=PIPELINE, source="urn:test", time=START)
+    wrong = event.model_copy(
+        update={"id": "wrong", "data": completed.model_copy(update={"result": table, "table": result})}
+    )
+    async with platform.running(build(settings(platform))):
+        # Once more, as after a crash: a row counts once.
+        await platform.publish(wrong, event, event)
+        await platform.publish(*(label(id_, truth) for id_, truth in zip(ids, up, strict=True)))
+        found = await until_labelled(platform, 600)
+        letter = await platform.wait_for(EventDeadLettered, timeout=60)
+        await platform.wait_for(PerformanceMeasured, timeout=60)
+    assert (found["counts"]["answered"], found["counts"]["labelled"]) == (600, 600)
+    assert letter.data.event_id == "wrong"
+    evaluated = [e for e in await platform.events(DriftEvaluated, PIPELINE) if e.data.kind == "data"]
+    assert len(evaluated) == 6
 
 
 async def test_in_a_cluster_verdicts_and_labelled_rows_reach_the_control_plane_once(

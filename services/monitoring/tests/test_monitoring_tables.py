@@ -3,12 +3,23 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from tidemill_contracts.envelope import Event, content_id
-from tidemill_contracts.events import PredictionFailed, PredictionRequested, PredictionsCompleted, PredictionsRequested
+from tidemill_contracts.artifacts import ArtifactRef
+from tidemill_contracts.envelope import MAX_EVENT_BYTES, Event, content_id
+from tidemill_contracts.events import (
+    PredictionFailed,
+    PredictionRequested,
+    PredictionsCompleted,
+    PredictionsRequested,
+    RowsAnswered,
+    TableCompleted,
+)
 from tidemill_contracts.prediction import CompletedPredictions, RefusedRows, RequestedPredictions
+from tidemill_contracts.table import CompletedTable
 from tidemill_monitoring.batch import Batch
 from tidemill_monitoring.domain.findings import Resolved, Span
 from tidemill_monitoring.domain.join import Join
+from tidemill_monitoring.large_tables import events_of
+from tidemill_monitoring.table_rows import Piece
 from tidemill_shared.delivery import Delivery
 
 IDS = ("a", "b", "c", "d")
@@ -75,3 +86,57 @@ def test_a_table_that_is_none_is_set_aside() -> None:
     body = ASKED.to_json().replace(b'"a","b"', b'"a","a"')
     batch = Batch.parse([Delivery("s", ASKED.type, "1-0", body)], regression=False)
     assert [code for _, code, _ in batch.dead] == ["invalid"]
+
+
+def large(rows: int, text: str = "red") -> tuple[TableCompleted, Piece]:
+    """A piece of a large table whose every third row was refused."""
+    ref = ArtifactRef(key="tables/spins/inputs/x.arrow", sha256="0" * 64, size=1)
+    completed = CompletedTable(
+        table_id="table",
+        table=ref,
+        result=ref,
+        rows=rows,
+        refused=rows // 3,
+        classes=(False, True),
+        model_version=VERSION,
+        dataset_version=VERSION,
+    )
+    event = TableCompleted.root(completed, subject="spins", source="urn:test", id="told", time=ASKED.time)
+    bad = [i % 3 == 2 for i in range(rows)]
+    return event, Piece(
+        0,
+        [f"r{i}" for i in range(rows)],
+        {"x": [i / 2 for i in range(rows)], "colour": [text] * rows},
+        [None if b else True for b in bad],
+        [None if b else [0.25, 0.75] for b in bad],
+        ["unknown_category" if b else None for b in bad],
+        ["colour" if b else None for b in bad],
+    )
+
+
+def test_the_rows_of_a_large_table_are_joined_as_those_of_a_small_one() -> None:
+    event, piece = large(6)
+    (told,) = events_of(event, piece)
+    batch, join = joined([told])
+    assert batch.dead == []
+    assert [row.id for row in join.answered] == ["r0", "r1", "r3", "r4"]
+    assert [row.features for row in join.answered][1] == {"x": 0.5, "colour": "red"}
+    failed = [e for e in told.each() if isinstance(e, PredictionFailed)]
+    assert [(e.data.prediction_id, e.data.error, e.data.field) for e in failed] == [
+        ("r2", "unknown_category", "colour"),
+        ("r5", "unknown_category", "colour"),
+    ]
+    assert {e.time for e in told.each()} == {ASKED.time}
+    assert events_of(event, piece) == [told]  # and so a repetition has the same ids
+
+
+def test_a_piece_that_is_too_large_for_an_event_becomes_several() -> None:
+    event, piece = large(256, "x" * 1_000)
+    told = events_of(event, piece)
+    assert len(told) > 1
+    assert all(len(e.to_json()) <= MAX_EVENT_BYTES for e in told)
+    assert [id_ for e in told for id_ in e.data.requested.ids] == piece.ids
+    assert len({e.id for e in told}) == len(told)
+    _, join = joined(list[Event[Any]](told))
+    assert len(join.answered) == 256 - 256 // 3
+    assert {type(e) for e in told} == {RowsAnswered}

@@ -126,6 +126,7 @@ async def test_a_table_that_cannot_be_read_is_refused_as_a_whole(
         "elsewhere": elsewhere,
         "unreadable": await stored(platform, b"PAR1 is no Arrow"),
         "unreadable-cut": await stored(platform, bytes_of(rows, stream=True)[:-400]),
+        "unreadable-twice": await stored(platform, bytes_of(rows.append_column("colour", rows["colour"]))),
         "missing_column": await stored(platform, bytes_of(rows.drop_columns(["weight"]))),
         "invalid_ids-twice": await stored(platform, bytes_of(twice)),
         "invalid_ids-number": await stored(platform, bytes_of(numbered)),

@@ -46,7 +46,7 @@ RULES = (
     ),
     StoreRule(
         "monitoring",
-        ("pipelines/*", "packages/*", "monitoring/*", _PROMOTIONS),
+        ("pipelines/*", "packages/*", "monitoring/*", "tables/*", _PROMOTIONS),
         ("raw/*", *_INBOX, "predictions/*", "monitoring/*", _EVENTS),
     ),
     StoreRule("producer", ("tables/*/results/*",), ("raw/*", "batches/*/inputs/*", "tables/*/inputs/*", *_INBOX)),

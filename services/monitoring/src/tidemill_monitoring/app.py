@@ -1,8 +1,10 @@
 """The monitoring service's wiring."""
 
+from tidemill_contracts.events import TableCompleted
 from tidemill_monitoring.batch import ORDER
 from tidemill_monitoring.flushing import Flushing
 from tidemill_monitoring.handlers import Handlers
+from tidemill_monitoring.large_tables import LargeTables
 from tidemill_monitoring.settings import MonitoringSettings
 from tidemill_shared.service import Service
 
@@ -21,5 +23,8 @@ def build(settings: MonitoringSettings) -> Service:
         max_records=settings.monitoring.batch_records,
         on_stale=handlers.on_stale,
     )
+    tables = LargeTables(service.bus, service.store)
+    service.bus.lanes([TableCompleted], tables.on_batch, max_records=1)
+    service.on_stop(tables.stop)
     service.task(flushing.run)
     return service

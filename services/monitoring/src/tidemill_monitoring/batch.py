@@ -12,6 +12,7 @@ from tidemill_contracts.events import (
     PredictionRequested,
     PredictionsCompleted,
     PredictionsRequested,
+    RowsAnswered,
 )
 from tidemill_contracts.registry import InvalidEvent, parse_as
 from tidemill_monitoring.domain.findings import Finding
@@ -27,11 +28,13 @@ from tidemill_shared.telemetry import traced
 ORDER: tuple[type[Event[Any]], ...] = (
     PredictionRequested,
     PredictionsRequested,
+    RowsAnswered,
     PredictionCompleted,
     PredictionFailed,
     PredictionsCompleted,
     LabelObserved,
 )
+_MANY = (PredictionsRequested, PredictionsCompleted, RowsAnswered)
 _RANK = {kind.type_name(): rank for rank, kind in enumerate(ORDER)}
 
 
@@ -65,7 +68,7 @@ class Batch:
                 wanted = "a finite number" if regression else "a class"
                 dead.append((delivery, "invalid", f"data.label: {wanted} is expected"))
                 continue
-            rows = event.each() if isinstance(event, (PredictionsRequested, PredictionsCompleted)) else (event,)
+            rows = event.each() if isinstance(event, _MANY) else (event,)
             items += [(len(held), row, _prediction_id(row)) for row in rows]
             held.append(delivery)
         return cls(held, items, dead)

@@ -56,6 +56,8 @@ def _from_arrow(path: Path, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
             file = pa.ipc.open_stream(source)
             found = iter(file)
         _all_there(columns, file.schema.names)
+        if len(set(file.schema.names)) < len(file.schema.names):
+            raise Unusable("unreadable", "two columns have one name")
         for batch in found:
             batch.validate(full=True)
             yield batch.select(list(columns))

@@ -25,6 +25,8 @@ def answer(job: TableJob) -> Answered | Unreadable:
         return _answered(job)
     except Unusable as error:
         return Unreadable(error.code, str(error))
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError) as error:  # a type that cannot be read
+        return Unreadable("unreadable", f"a column cannot be read: {str(error)[:500]}")
 
 
 def _answered(job: TableJob) -> Answered:
