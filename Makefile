@@ -6,16 +6,16 @@ STAMP := $(VENV)/.ready
 ARGS ?=
 SOURCES := contracts shared services tests deploy
 TYPED := contracts/src contracts/generate.py contracts/generation contracts/compatibility.py shared/src $(wildcard services/*/src)
-# What others import or are compared with; serving_all.py runs what is there already
-PARTS := %/bare_script.py %/http_peers.py %/serving_peers.py %/serving_latency.py %/serving_process.py %/serving_all.py
+# What others import or are compared with; serving_all.py and monitoring_all.py run what is there already
+PARTS := %/bare_script.py %/http_peers.py %/serving_peers.py %/serving_latency.py %/serving_process.py %/serving_all.py %/monitoring_all.py
 BENCHMARKS := $(filter-out $(PARTS),$(wildcard tests/benchmarks/*.py))
 MANIFESTS := requirements.lock pyproject.toml contracts/pyproject.toml shared/pyproject.toml $(wildcard services/*/pyproject.toml)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format contracts clients lock up down chaos fuzz audit sbom bench acceptance bench-serving bench-peers clean
+.PHONY: help setup demo test check format contracts clients lock up down chaos fuzz audit sbom bench acceptance bench-serving bench-monitoring bench-peers clean
 
 help: ## Show this list
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## Make .venv with every package, pinned and hash-checked (Python ≥ 3.11)
 
@@ -54,11 +54,6 @@ lock: $(STAMP) ## Resolve requirements.lock again (needs the network; installs u
 up: $(STAMP) ## Start the embedded stack (ARGS for `tidemill up`)
 	@$(BIN)/tidemill up $(ARGS)
 
-# A window check beside other libraries, which it installs under .peers, and false alarms without drift
-bench-monitoring: $(STAMP)
-	@$(BIN)/python tests/benchmarks/monitoring/window_check.py $(ARGS)
-	@$(BIN)/python tests/benchmarks/false_alarms.py
-
 down: $(STAMP) ## Stop the embedded stack; what it stored stays
 	@$(BIN)/tidemill down $(ARGS)
 
@@ -84,6 +79,9 @@ acceptance: $(STAMP) ## Streams whose concepts change, through the loop and besi
 
 bench-serving: $(STAMP) ## Serving beside its limits: stream, tables, swap, many pipelines, HTTP (minutes; ratios on the last line)
 	@$(BIN)/python tests/benchmarks/serving_all.py $(ARGS)
+
+bench-monitoring: $(STAMP) ## A window check beside other libraries (under .peers), and false alarms (minutes; ratios on the last line)
+	@$(BIN)/python tests/benchmarks/monitoring_all.py $(ARGS)
 
 bench-peers: $(STAMP) ## The same beside what else people use, each in an environment of its own under .peers
 	@$(BIN)/python tests/benchmarks/serving_all.py --peers $(ARGS)

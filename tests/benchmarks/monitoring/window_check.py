@@ -1,10 +1,12 @@
 """What a check of a window costs, beside the libraries people would take instead; and what a pipeline's state takes.
 
-    python tests/benchmarks/monitoring/window_check.py [--rows 100000] [--runs 5] [--peers .peers] [--only nannyml]
+    python tests/benchmarks/monitoring/window_check.py [--rows 100000] [--runs 5] [--peers .peers] [--only nannyml-ks]
 
 The peers live in environments of their own under ``--peers``; missing ones are made there (a few minutes, the network).
 Ours and theirs get the same two tables, of 40 numeric and 10 string columns, and are measured in turn. ``whole``
-includes what is prepared of the reference: bins for us, fitting for them; ``check`` is what each further window costs.
+includes what is prepared of the reference: bins and thresholds for us, fitting for them; ``check`` is what each further
+window costs. Both are from columns; the last table is from events, row by row, as the service gets them, with all that
+it does beside. The last line is one JSON object of ratios.
 """
 
 import argparse
@@ -17,6 +19,7 @@ import sys
 import time
 import venv
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +34,14 @@ from tidemill_monitoring.domain.counting import by_value
 from tidemill_monitoring.domain.monitor import Champion, Monitor
 from tidemill_monitoring.domain.outcome import Answer, AnsweredRow
 from tidemill_monitoring.domain.policy import Policy
-from tidemill_monitoring.domain.reference import Reference, ReferenceColumn, categorical_column, numeric_column
+from tidemill_monitoring.domain.reference import (
+    Reference,
+    ReferenceColumn,
+    ReferenceSample,
+    categorical_column,
+    numeric_column,
+)
+from tidemill_monitoring.domain.sample import coded
 from tidemill_monitoring.domain.verdict import test_columns
 from tidemill_monitoring.domain.window import RowWindow
 
@@ -41,6 +51,7 @@ PEERS = {
     "frouros": ["frouros", "pandas"],
     "evidently": ["evidently", "pandas<3"],
 }
+PEERS_SHOWN = ("nannyml-same", "nannyml-js", "nannyml-ks", "alibi-detect", "frouros", "evidently")
 HERE = Path(__file__).resolve().parent
 
 
@@ -56,6 +67,12 @@ def reference_of(table: pd.DataFrame) -> Reference:
     with ThreadPoolExecutor(os.cpu_count()) as threads:
         made = (*threads.map(_numeric, NUMERIC, numbers), *threads.map(_categorical, CATEGORIES, strings))
     return Reference("digest", made, made[0], 0.9, 1_000)
+
+
+def with_rows(reference: Reference, table: pd.DataFrame) -> Reference:
+    """The reference with 1 000 rows of 32 columns, as a package brings them."""
+    codes = [coded(c, v) for c, v in zip(reference.columns[:32], cells(table.iloc[:1_000]), strict=False)]
+    return replace(reference, sample=ReferenceSample(tuple(range(32)), np.column_stack(codes)))
 
 
 def _numeric(name: str, values: Any) -> ReferenceColumn:
@@ -97,7 +114,7 @@ def ours(rows: int, runs: int) -> dict[str, Any]:
 
 def peer(name: str, rows: int, runs: int, environments: Path) -> dict[str, Any] | None:
     """Another library's run, in its environment; None when that cannot be had."""
-    package = name.removesuffix("-js")
+    package = "nannyml" if name.startswith("nannyml") else name
     home = environments / package
     python = home / "bin" / "python"
     if not python.exists():
@@ -113,9 +130,11 @@ def peer(name: str, rows: int, runs: int, environments: Path) -> dict[str, Any] 
     return found
 
 
-def state() -> None:
+def state() -> dict[str, Any]:
     """The stored state and the process's memory, after more and more rows of 50 columns, in windows of 20 000."""
-    before, part = reference_of(window(20_000, 0, shifted=False)), window(10_000, 2, shifted=False)
+    found: dict[str, Any] = {}
+    table, part = window(20_000, 0, shifted=False), window(10_000, 2, shifted=False)
+    before = with_rows(reference_of(table), table)
     champion = Champion("0" * 12, 1, before)
     policy = Policy(True, "accuracy", True, 20_000, 100, 0.01, 2, 0.05, 0.95)
     monitor = Monitor.new(policy, Calibration())
@@ -132,6 +151,8 @@ def state() -> None:
         size, memory = len(orjson.dumps(monitor.dump())) / 1e3, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
         cost = (time.process_time() - started) / (seen - already) * 1e6
         print(f"{seen:>9} {size:>9.1f} {memory:>10.1f} {cost:>9.1f}", flush=True)
+        found[str(seen)] = {"state_kb": round(size, 1), "resident_mb": round(memory, 1), "us_a_row": round(cost, 1)}
+    return found
 
 
 def main() -> None:
@@ -147,17 +168,29 @@ def main() -> None:
     print(f"found {mine['found']} of 10 moved columns, {mine['false']} others")
     best = {kind: statistics.median(mine[kind]) for kind in ("whole", "check")}
     print(f"{'':<14} {'whole s':>9} {'ratio':>7} {'check s':>9} {'ratio':>7}")
-    print(f"{'tidemill':<14} {best['whole']:>9.3f} {1:>7} {best['check']:>9.3f} {1:>7}")
-    for name in options.only or ("nannyml", "nannyml-js", "alibi-detect", "frouros", "evidently"):
-        runs = 2 if name == "evidently" else options.runs
-        found = peer(name, options.rows, runs, options.peers)
-        if found is None:
-            continue
-        again = ours(options.rows, 1)
-        cost = {kind: statistics.median(found[kind]) for kind in ("whole", "check")}
-        rates = [cost[kind] / statistics.median([best[kind], *again[kind]]) for kind in ("whole", "check")]
-        print(f"{name:<14} {cost['whole']:>9.3f} {rates[0]:>7.1f} {cost['check']:>9.3f} {rates[1]:>7.1f}", flush=True)
-    state()
+    print(f"{'tidemill':<14} {best['whole']:>9.3f} {1:>7} {best['check']:>9.4f} {1:>7}")
+    rates = {}
+    for name in options.only or PEERS_SHOWN:
+        rate = beside(name, best, options)
+        if rate:
+            rates[name] = rate
+    shown = {kind: round(seconds, 4) for kind, seconds in best.items()}
+    print(json.dumps({"seconds": shown, "missed": 10 - mine["found"], "times_ours": rates, "rows": state()}))
+
+
+def beside(name: str, best: dict[str, float], options: argparse.Namespace) -> dict[str, float] | None:
+    """What a peer takes, as multiples of ours, measured again after it."""
+    found = peer(name, options.rows, 2 if name == "evidently" else options.runs, options.peers)
+    if found is None:
+        return None
+    again = ours(options.rows, options.runs)
+    cost = {kind: statistics.median(found[kind]) for kind in best}
+    rates = {kind: cost[kind] / statistics.mean([best[kind], statistics.median(again[kind])]) for kind in best}
+    print(
+        f"{name:<14} {cost['whole']:>9.3f} {rates['whole']:>7.1f} {cost['check']:>9.3f} {rates['check']:>7.1f}",
+        flush=True,
+    )
+    return {kind: round(rate, 1) for kind, rate in rates.items()}
 
 
 if __name__ == "__main__":
