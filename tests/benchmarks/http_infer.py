@@ -98,7 +98,7 @@ def ours(onnx: bytes) -> list[Any]:
     async def constant(_: Request) -> Response:
         return Response(b'{"constant":true}', media_type="application/json")
 
-    protocol = Protocol(Models(), None, None, None, ServingGroup())  # type: ignore[arg-type]
+    protocol = Protocol(Models(), lambda *_: None, None, None, None, ServingGroup())  # type: ignore[arg-type]
     door = Door(HttpSettings(rate_per_second=1e6))
     return guarded([Route("/constant", constant), *protocol.routes()], door, "predict")
 

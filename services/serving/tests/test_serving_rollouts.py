@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
 
+import httpx
 import pytest
 
 from tidemill_contracts.artifacts import trial_key
@@ -308,3 +309,34 @@ async def test_after_a_promotion_the_model_before_scores_the_same_rows(
     assert (seen.data.champion.version, seen.data.challenger.version) == (first, second.data.version)
     assert (seen.data.challenger.answers, seen.data.challenger.failed) == ({"no": 40}, 1)
     assert (seen.data.champion.answers, seen.data.champion.failed) == ({"yes": 40}, 1)
+
+
+async def test_requests_over_http_are_shared_by_their_ids(
+    platform: Platform, spec: PipelineSpec, promote: Any, pack: Any, tried: Tried
+) -> None:
+    tensors = [
+        {"name": "height", "datatype": "FP32", "shape": [1], "data": [1.0]},
+        {"name": "weight", "datatype": "FP32", "shape": [1], "data": [0.0]},
+        {"name": "colour", "datatype": "BYTES", "shape": [1], "data": ["red"]},
+    ]
+    await platform.declare(spec)
+    champion = (await promote(1, bias=0.5)).data.version
+    packed = await pack(bias=-9.0)
+    new = packed["version"]
+    await tried(1, packed, champion, share=0.5)
+    service = service_for(platform)
+    async with platform.running(service), httpx.AsyncClient(timeout=60) as client:
+        models = f"http://127.0.0.1:{service.port}/v2/models/sales"
+        found, outputs = {}, {}
+        for i in range(30):
+            done = await client.post(f"{models}/infer", json={"id": f"h-{i}", "inputs": tensors})
+            answer = done.raise_for_status().json()
+            found[f"h-{i}"], outputs[answer["model_version"]] = answer["model_version"], answer["outputs"][0]["data"]
+        pinned = await client.post(f"{models}/versions/{champion}/infer", json={"id": "h-0", "inputs": tensors})
+        wrong = await client.post(f"{models}/infer", json={"id": "bad", "inputs": tensors[:1]})
+        seen = await observed(platform, 1, 31)
+    theirs = {id_ for id_, version in found.items() if version == new}
+    assert theirs == {id_ for id_ in found if chosen(id_, new, threshold(0.5))} and 0 < len(theirs) < 30
+    assert outputs == {champion: ["yes"], new: ["no"]}
+    assert pinned.json()["model_version"] == champion and wrong.status_code == 400
+    assert seen.data.challenger.rows >= len(theirs)

@@ -44,7 +44,10 @@ def build(settings: ServingSettings) -> Service:
     tables = LargeTables(service, models, settings.serving)
     service.bus.lanes([TableRequested], tables.on_batch, max_records=1)
     service.on_stop(tables.stop)
-    service.mount(Protocol(models, service.bus, service.pipelines, service.store, settings.serving).routes(), "predict")
+    service.mount(
+        Protocol(models, rollouts.running, service.bus, service.pipelines, service.store, settings.serving).routes(),
+        "predict",
+    )
     service.on_start(models.load_champions)
     service.on_start(rollouts.load_all)
     service.on_start(look_rarely)

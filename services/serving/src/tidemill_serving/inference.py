@@ -2,6 +2,9 @@
 model."""
 
 import asyncio
+import contextlib
+import secrets
+import time
 from collections.abc import Awaitable, Callable
 
 import orjson
@@ -13,12 +16,17 @@ from tidemill_serving.domain import protocol
 from tidemill_serving.domain.cells import Part
 from tidemill_serving.domain.tensor import BadRequest
 from tidemill_serving.loading import Loaded
+from tidemill_serving.reply import Answers
 from tidemill_serving.settings import ServingGroup
+from tidemill_serving.tally import Tally
+from tidemill_serving.trying import Running
 from tidemill_shared.log import logger
 
 log = logger(__name__)
 Find = Callable[[str, str | None], Awaitable[Loaded]]
 """The loaded model of a name and version. Raises HTTPException."""
+Tried = Callable[[str, Loaded], Running | None]
+"""The trial beside a pipeline's champion."""
 _LARGE_BODY_BYTES = 64 * 1024
 """From here on reading a request is worth a thread, so that the streams and health checks go on."""
 _JSON = (b"content-type", b"application/json")
@@ -27,8 +35,9 @@ _JSON = (b"content-type", b"application/json")
 class Inference:
     """``POST …/infer``."""
 
-    def __init__(self, find: Find, settings: ServingGroup) -> None:
+    def __init__(self, find: Find, tried: Tried, settings: ServingGroup) -> None:
         self._find = find
+        self._tried = tried
         self._settings = settings
         self._batcher = Batcher()
 
@@ -54,10 +63,34 @@ class Inference:
     async def _answer(self, scope: Scope, receive: Receive) -> bytes:
         if scope["method"] != "POST":
             raise HTTPException(405, "Method Not Allowed", {"allow": "POST"})
-        name = scope["path_params"]["name"]
+        name, version = scope["path_params"]["name"], scope["path_params"].get("version")
         # Read once: this request is answered by this model, whatever is promoted meanwhile.
-        loaded = await self._find(name, scope["path_params"].get("version"))
+        loaded = await self._find(name, version)
+        running = self._tried(name, loaded) if version is None else None
         body = await self._body(scope, receive)
+        if running is None:
+            return (await self._by(name, loaded, body))[0]
+        return await self._by_either(name, loaded, running, body)
+
+    async def _by_either(self, name: str, champion: Loaded, running: Running, body: bytes) -> bytes:
+        """While a challenger is tried: some requests are its own; what it cannot answer the champion does."""
+        if running.trial.share and running.chooses(_id(body)):
+            with contextlib.suppress(BadRequest, HTTPException):
+                return await self._counted(name, running.loaded, body, running.challenger)
+        return await self._counted(name, champion, body, running.champion)
+
+    async def _counted(self, name: str, loaded: Loaded, body: bytes, tally: Tally) -> bytes:
+        started = time.perf_counter()
+        try:
+            reply, answers = await self._by(name, loaded, body)
+        except (BadRequest, HTTPException):
+            tally.add((), 1, time.perf_counter() - started)
+            raise
+        tally.add(answers.values, 0, time.perf_counter() - started)
+        return reply
+
+    async def _by(self, name: str, loaded: Loaded, body: bytes) -> tuple[bytes, Answers]:
+        """The reply of one model, and what it says."""
         if len(body) < _LARGE_BODY_BYTES:
             asked = self._read(body, loaded)
         else:
@@ -73,7 +106,7 @@ class Inference:
             raise HTTPException(500, "the model could not answer these rows") from None
         if None in answers.values:
             raise HTTPException(500, f"row {answers.values.index(None)}: the model gave no finite answer")
-        return loaded.reply.body(name, answers, wanted, id_)
+        return loaded.reply.body(name, answers, wanted, id_), answers
 
     def _read(self, body: bytes, loaded: Loaded) -> tuple[str | None, tuple[str, ...], Part]:
         """The request's id, the output tensors it wants, and its rows."""
@@ -98,6 +131,14 @@ class Inference:
         if size > self._settings.max_body_bytes:
             raise HTTPException(413, f"the body is larger than {self._settings.max_body_bytes} bytes")
         return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _id(body: bytes) -> str:
+    """The request's own id, by which it is the same model's each time; without one chance decides."""
+    try:
+        return str(orjson.loads(body)["id"])
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        return secrets.token_hex(8)
 
 
 def _part(message: Message) -> bytes:

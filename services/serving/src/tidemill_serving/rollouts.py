@@ -65,11 +65,16 @@ class Rollouts:
         """How a batch is worked on when a challenger is tried beside this champion."""
         if champion is None:
             return None
-        running = self._running.get(pipeline)
-        if running is not None and champion.version == running.trial.against:
+        running = self.running(pipeline, champion)
+        if running is not None:
             return Trying(self._works, champion, running)
         self._watches.note(pipeline, champion, batch)
         return None
+
+    def running(self, pipeline: str, champion: Loaded) -> Running | None:
+        """The trial beside this champion."""
+        running = self._running.get(pipeline)
+        return running if running is not None and champion.version == running.trial.against else None
 
     async def load_all(self) -> None:
         """Before anything is consumed: take up what is under way. Raises Retryable when the store is away."""
