@@ -20,6 +20,7 @@ _PARTS = {
     "stream": ["serving_stream.py", "--latency"],
     "tables": ["serving_tables.py"],
     "swap": ["serving_swap.py"],
+    "rollback": ["serving_rollback.py"],
     "pipelines": ["serving_pipelines.py"],
     "http": ["http_infer.py"],
 }

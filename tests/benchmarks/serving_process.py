@@ -1,6 +1,6 @@
 """The serving process as it runs in production, and packages promoted to it: signed, judged, sealed like real ones.
 
-Imported by ``serving_swap.py`` and ``serving_pipelines.py``.
+Imported by ``serving_swap.py``, ``serving_rollback.py`` and ``serving_pipelines.py``.
 """
 
 import asyncio
