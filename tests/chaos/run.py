@@ -11,6 +11,7 @@ import shutil
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from faultkit import mutants, page
@@ -73,6 +74,7 @@ def main() -> int:
     parser.add_argument("--only", action="append", choices=list(SCENARIOS), help="a scenario; may be repeated")
     parser.add_argument("--seed", type=int, default=int(time.time()) % 100_000)
     parser.add_argument("--short", action="store_true", help="the sizes of the test suite")
+    parser.add_argument("--deaths", type=int, help="of each service at each of its steps, in the kill points")
     parser.add_argument("--at-once", type=int, default=1, help="scenarios that run at the same time")
     parser.add_argument("--keep", type=Path, help="copy each installation, with its logs and histories, to here")
     parser.add_argument("--page", type=Path, help="write the figures between the marks of this page")
@@ -80,6 +82,7 @@ def main() -> int:
     asked = parser.parse_args()
     print(HEAD, flush=True)
     size = SHORT if asked.short else WHOLE
+    size = replace(size, deaths=asked.deaths or size.deaths)
     names = asked.only or list(SCENARIOS)
     rows = asyncio.run(several(names, size, asked.seed, asked.at_once, asked.keep))
     caught = [] if asked.no_mutants else list(mutants.run_all(print))

@@ -223,3 +223,12 @@ def test_a_death_lasts_until_all_that_was_held_is_taken_up() -> None:
     again = [step(4.0, "read", "3-0", pid=2), step(5.5, "read", "2-0", pid=3, consumer="serving-2")]
     assert [(d.step, d.resumed) for d in deaths(life + again, [1])] == [("read", 3.0)]
     assert deaths(life, [1])[0].resumed is None
+
+
+def test_a_death_that_interrupted_nothing_lasts_as_long_as_the_next_entry_had_to_wait() -> None:
+    life = [step(1.0, "read", "500-0"), step(1.5, "complete", "500-0")]
+    assert deaths(life, [1])[0].resumed == 0.0
+    late = [step(60.0, "read", "59000-0", pid=2)]
+    assert deaths(life + late, [1])[0].resumed == 1.0
+    early = [step(60.0, "read", "1000-0", pid=2)]
+    assert deaths(life + early, [1])[0].resumed == 58.5

@@ -21,6 +21,11 @@ class Step:
     key: str | None = None
 
     @property
+    def came(self) -> float:
+        """When the entry came into its stream, by the server's clock."""
+        return int((self.entry or "0").partition("-")[0]) / 1000
+
+    @property
     def work(self) -> tuple[str, str, str]:
         """The entry as one group sees it."""
         return self.consumer.partition("-")[0], self.stream or "", self.entry or ""
@@ -34,8 +39,8 @@ class Death:
     consumer: str
     step: str
     resumed: float | None
-    """Seconds until each entry it held was taken by another life, or, if it held none, until it worked again; None
-    when that never happened."""
+    """Seconds until each entry it held was taken by another life, None when that never happened. If it held none, how
+    long the next entry that its consumer took had waited since the death."""
 
 
 def read(folder: Path, since: float = 0.0) -> list[Step]:
@@ -85,7 +90,9 @@ def _death(
     held = {s.work for s in life if s.step == "read"} - done
     again = [next((at for at, pid in reads[work] if at >= last.at and pid != last.pid), None) for work in held]
     if not held:
-        again = [next((s.at for s in steps if s.at > last.at and s.consumer == last.consumer), last.at)]
+        later = (s for s in steps if s.at > last.at and s.consumer == last.consumer and s.step == "read")
+        found = next(later, None)  # nothing came: nothing had to wait
+        again = [last.at + max(0.0, found.at - max(last.at, found.came)) if found else last.at]
     resumed = None if None in again else max(at for at in again if at is not None) - last.at
     return Death(last.at, last.consumer, last.step, resumed)
 
