@@ -31,7 +31,7 @@ from tidemill_training.domain.evaluation import scores
 from tidemill_training.domain.preprocessing import frame, frequent_categories
 from tidemill_training.domain.state import Facts, Refusal, Run, Start, State, Trigger
 from tidemill_training.governing import policy_of as retrain_policy
-from tidemill_validation.domain import bootstrap, gate, looks
+from tidemill_validation.domain import bootstrap, gate, golden, looks
 from tidemill_validation.domain.answers import Answers
 
 Array = NDArray[Any]
@@ -79,6 +79,8 @@ class Twin:
         self.promoted: dict[str, Champion] = {}
         self.former: Model | None = None
         self.waiting: Model | None = None
+        self.anchor: Model | None = None
+        self.golden: list[int] = []
         self.withdrawn = 0
         self.unproven = True
         self.outcome = Outcome("twin", np.full(len(stream), "", dtype=object))
@@ -90,6 +92,7 @@ class Twin:
         begun = time.monotonic()
         self._arrive(list(range(self.stream.first)))
         self._promote(self._train(None, None))
+        self._freeze()
         answered: dict[int, AnsweredRow] = {}
         before = self.stream.first
         for begin in range(self.stream.first, len(self.stream), self.block):
@@ -197,8 +200,57 @@ class Twin:
             self.former, self.waiting = None, None
             self.refused.append("withdrawn")
         elif champion and self.waiting and self._proves_better(self.waiting, champion, new):
-            better, self.waiting = self.waiting, None
-            self._succeed(better, now)
+            better = self.waiting
+            if self._guarded(better):
+                self._succeed(better, now)
+        settled = champion and champion is self.champion and len(self.known) - champion.seen >= self._baked
+        if champion and champion.since is not None and champion is not self.anchor and settled:
+            self._freeze()
+
+    @property
+    def _baked(self) -> int:
+        return self.spec.promotion.bake_rows
+
+    def _freeze(self) -> None:
+        """The champion is the anchor, and its test rows the golden set."""
+        assert self.champion is not None
+        self.anchor = self.champion
+        self.golden = self._rows(TEST, self.champion.since, None)[-self.spec.promotion.newest_rows :]
+
+    def _guarded(self, model: Model) -> bool:
+        """Whether the golden set lets the model pass."""
+        champion, anchor = self.champion, self.anchor
+        assert champion is not None and anchor is not None
+        margin, y = self.spec.promotion.margin, self.y[self.golden]
+        left = golden.clearly_worse(self._difference(champion, anchor, self.golden, 0), margin)
+        changed = False
+        if model.since is not None:
+            rows = [row for row in self.known if row >= model.since][-golden.RECENT :]
+            before = golden.Sample(y, self._answers(champion, self.golden))
+            now = golden.Sample(self.y[rows], self._answers(champion, rows))
+            share, positive = self.spec.drift.recovered_share, len(self.classes) - 1
+            changed = not golden.as_before(str(self.spec.primary), positive, before, now, share, 0)
+        d = self._difference(model, anchor, self.golden, 0)
+        found = golden.finding(len(y), d, margin, left=left, changed=changed)
+        self.refused += [] if found.passed else [found.code]
+        return found.passed
+
+    def _answers(self, model: Model, rows: list[int]) -> Answers:
+        return Answers(*model.answer(self.x.iloc[rows]))
+
+    def _difference(
+        self, rival: Model, champion: Model, rows: list[int], seed: int, confidence: float | None = None
+    ) -> bootstrap.Difference:
+        return bootstrap.compare(
+            str(self.spec.primary),
+            self.y[rows],
+            self._answers(champion, rows),
+            self._answers(rival, rows),
+            len(self.classes) - 1,
+            resamples=2_000,
+            confidence=confidence or self.spec.promotion.confidence,
+            seed=seed,
+        )
 
     def _succeed(self, model: Model, now: int) -> None:
         self.former = self.champion
@@ -296,24 +348,18 @@ class Twin:
         assert champion is not None
         since = max((s for s in (model.since, champion.since) if s is not None), default=None)
         rows = self._rows(TEST, since, None)[-self.spec.promotion.newest_rows :]
-        return self._gains(model, champion, rows, self.spec.promotion.confidence)
+        gains = self._gains(model, champion, rows, self.spec.promotion.confidence)
+        guarded = self._guarded(model)
+        self.unproven = self.unproven and guarded
+        return gains and guarded
 
     def _gains(self, rival: Model, champion: Model, rows: list[int], confidence: float) -> bool:
         """Whether the rival is significantly better; ``unproven`` says whether only evidence is missing."""
         self.unproven = True
         if len(rows) < _GATE_ROWS:
             return False
-        x, y, policy = self.x.iloc[rows], self.y[rows], self.spec.promotion
-        d = bootstrap.compare(
-            str(self.spec.primary),
-            y,
-            Answers(*champion.answer(x)),
-            Answers(*rival.answer(x)),
-            len(self.classes) - 1,
-            resamples=2_000,
-            confidence=confidence,
-            seed=self.spec.search.seed,
-        )
+        policy = self.spec.promotion
+        d = self._difference(rival, champion, rows, self.spec.search.seed, confidence)
         found = gate.replaces(d, policy.margin, champion_misses_goals=False)
         self.unproven = found.code == "no_significant_gain"
         return found.passed

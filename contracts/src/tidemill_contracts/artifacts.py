@@ -105,6 +105,21 @@ def trials_prefix(pipeline: str) -> str:
     return f"registry/{pipeline}/trials/"
 
 
+def anchor_key(pipeline: str, sequence: int) -> str:
+    """One entry of the anchors; the highest is the present one."""
+    return f"{anchors_prefix(pipeline)}{sequence:08d}.json"
+
+
+def anchors_prefix(pipeline: str) -> str:
+    """Where a pipeline's anchors lie."""
+    return f"registry/{pipeline}/anchors/"
+
+
+def golden_key(pipeline: str, sha256: str) -> str:
+    """A golden set: frozen labelled rows; content-addressed, so that later data cannot change it."""
+    return f"golden/{pipeline}/{sha256}.parquet"
+
+
 def dataset_log_prefix(pipeline: str) -> str:
     """Where the order of a pipeline's datasets lies."""
     return f"registry/{pipeline}/datasets/"

@@ -37,10 +37,12 @@ from tidemill_contracts.prediction import (
     ShadowedPrediction,
 )
 from tidemill_contracts.promotion import (
+    AnchoredModel,
     ApprovedModel,
     DeployedModel,
     PromotedModel,
     RejectedModel,
+    RequestedAnchor,
     RequestedRollback,
     ValidatedModel,
 )
@@ -197,6 +199,22 @@ class RollbackRequested(Event[RequestedRollback]):
     publishers: ClassVar[tuple[str, ...]] = ("operator",)
     consumers: ClassVar[tuple[str, ...]] = ("validation",)
     type: Literal["rollback.requested.v1"] = "rollback.requested.v1"
+
+
+class AnchorRequested(Event[RequestedAnchor]):
+    """A person makes the present champion the anchor."""
+
+    publishers: ClassVar[tuple[str, ...]] = ("operator",)
+    consumers: ClassVar[tuple[str, ...]] = ("validation",)
+    type: Literal["anchor.requested.v1"] = "anchor.requested.v1"
+
+
+class ModelAnchored(Event[AnchoredModel]):
+    """A model and its frozen rows are what later challengers are measured by."""
+
+    publishers: ClassVar[tuple[str, ...]] = ("validation",)
+    consumers: ClassVar[tuple[str, ...]] = ("operator",)
+    type: Literal["model.anchored.v1"] = "model.anchored.v1"
 
 
 class ModelPromoted(Event[PromotedModel]):

@@ -132,6 +132,10 @@ class PromotionPolicy(Document):
     bake_rows: int = Field(default=1_000, ge=0)
     """Labelled rows after a decision that judge it again: a new champion that proves worse than the one before gives
     its place back, a refused candidate that proves better gets it; 0: decisions stand."""
+    anchor: Literal["automatic", "person", "off"] = "automatic"
+    """No challenger may be clearly worse than the anchor on the golden set, unless the world has changed. The first
+    champion is the anchor; then each that answered an alarm and kept its place for ``bake_rows`` rows (``automatic``),
+    or only what a person anchors (``person``)."""
     max_latency_ms: float = Field(default=50.0, gt=0)
     """Median time of a single row."""
     max_batch_latency_ms: float = Field(default=1_000.0, gt=0)

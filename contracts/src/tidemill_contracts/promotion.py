@@ -9,7 +9,7 @@ from tidemill_contracts.artifacts import ArtifactRef
 from tidemill_contracts.dataset import Reason
 from tidemill_contracts.document import Document
 from tidemill_contracts.names import EventId, Name, Version
-from tidemill_contracts.pipeline import Metric
+from tidemill_contracts.pipeline import ColumnName, Metric
 
 
 class Check(Document):
@@ -100,6 +100,51 @@ class RequestedRollback(Document):
     reason: str = Field(default="", max_length=500)
     signature: str | None = Field(default=None, max_length=128)
     """Base64 of the operator's Ed25519 signature over the request."""
+
+
+class RequestedAnchor(Document):
+    """Payload of ``anchor.requested``: the present champion is what later ones are measured by."""
+
+    since: datetime | None = None
+    """Only test rows from then on belong to the golden set; None: those the champion was judged by."""
+    by: str = Field(max_length=200)
+    reason: str = Field(default="", max_length=500)
+    signature: str | None = Field(default=None, max_length=128)
+    """Base64 of the operator's Ed25519 signature over the request."""
+
+
+class Anchor(Document):
+    """One entry of the append-only anchors: a model, and the frozen rows on which no challenger may be clearly worse
+    than it. The highest sequence is the present one."""
+
+    kind: Literal["anchor"] = "anchor"
+    pipeline: Name
+    sequence: int = Field(ge=1)
+    version: Version
+    manifest: ArtifactRef
+    """The package manifest of the model."""
+    attestation: ArtifactRef
+    golden: ArtifactRef
+    """The golden set."""
+    rows: int = Field(ge=1)
+    target: ColumnName
+    reason: str
+    cause: EventId
+    anchored_at: datetime
+    signature: str | None = Field(default=None, max_length=128)
+    """Base64 of validation's Ed25519 signature over everything else. Readers refuse an entry without it."""
+
+
+class AnchoredModel(Document):
+    """Payload of ``model.anchored``."""
+
+    pipeline: Name
+    version: Version
+    sequence: int
+    anchor: ArtifactRef
+    golden: ArtifactRef
+    rows: int
+    reason: str
 
 
 class Promotion(Document):

@@ -58,6 +58,7 @@ async def test_a_champion_that_later_rows_show_to_be_worse_gives_its_place_back_
     platform: Platform, shelf: Any, models: Any
 ) -> None:
     """A batch whose labels are all flipped deceives the gate; 250 rows with right ones undo it."""
+    shelf.promotion = shelf.promotion.model_copy(update={"anchor": "off"})  # which would have seen it
     good = await shelf.package(models.good, A, await shelf.dataset(models.unseen(300)))
     poisoned = await shelf.dataset(models.unseen(300, flipped=True, first=300), "1" * 12)
     bad = await shelf.package(models.wrong, B, poisoned)

@@ -82,7 +82,7 @@ async def test_the_first_package_is_promoted_and_a_worse_one_rejected(
     report = await platform.store.document(rejected.data.report, ValidationReport)
     assert report.comparison is not None
     assert (report.comparison.champion, report.comparison.rows, report.promote) == (A, 300, False)
-    assert [r.code for r in rejected.data.reasons] == ["worse_than_champion"]
+    assert [r.code for r in rejected.data.reasons] == ["worse_than_champion", "worse_than_anchor"]
     assert len(await registry(platform, shelf)) == 1
 
 
@@ -233,7 +233,7 @@ async def test_a_champion_whose_training_record_is_lost_is_compared_with_all_the
         await platform.store.put(model_key(shelf.name, A, "manifest.json"), b"{}")
         await platform.publish(worse)
         rejected = await platform.wait_for(ModelRejected, after(worse), timeout=40)
-    assert [r.code for r in rejected.data.reasons] == ["worse_than_champion"]
+    assert [r.code for r in rejected.data.reasons] == ["worse_than_champion", "worse_than_anchor"]
 
 
 async def test_after_a_change_only_rows_since_then_are_compared(platform: Platform, shelf: Any, models: Any) -> None:
@@ -253,7 +253,7 @@ async def test_after_a_change_only_rows_since_then_are_compared(platform: Platfo
     judged = await platform.store.document(report.report, ValidationReport)
     assert judged.rows == 60
     # A model trained on all rows is better on old ones, but the champion answered a change: old rows do not count.
-    assert [r.code for r in rejected.data.reasons] == ["worse_than_champion"]
+    assert [r.code for r in rejected.data.reasons] == ["worse_than_champion", "worse_than_anchor"]
 
 
 async def test_todays_policy_applies(platform: Platform, shelf: Any, models: Any) -> None:

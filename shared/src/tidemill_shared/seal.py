@@ -12,19 +12,20 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from tidemill_contracts.document import canonical_json
-from tidemill_contracts.events import ModelApproved, RollbackRequested
-from tidemill_contracts.promotion import Promotion
+from tidemill_contracts.events import AnchorRequested, ModelApproved, RollbackRequested
+from tidemill_contracts.promotion import Anchor, Promotion
 from tidemill_contracts.rollout import Trial
 from tidemill_shared.errors import Poison
 from tidemill_shared.settings import KeySettings
 from tidemill_shared.signing import PublicKeys, pae, private_key
 
-OperatorRequest = ModelApproved | RollbackRequested
-Entry = Promotion | Trial
-EntryT = TypeVar("EntryT", Promotion, Trial)
+OperatorRequest = ModelApproved | RollbackRequested | AnchorRequested
+Entry = Promotion | Trial | Anchor
+EntryT = TypeVar("EntryT", Promotion, Trial, Anchor)
 _KINDS: dict[type[Entry], str] = {
     Promotion: "application/vnd.tidemill.promotion+json",
     Trial: "application/vnd.tidemill.trial+json",
+    Anchor: "application/vnd.tidemill.anchor+json",
 }
 """A signature over an entry of one log is none over an entry of another."""
 _PROMOTION_PUBLIC = "TIDEMILL_KEYS__PROMOTION_PUBLIC_FILE"
@@ -49,7 +50,7 @@ def _verify(keys: PublicKeys, signature: object, message: bytes, what: str) -> N
 
 
 class PromotionSeal:
-    """Signs entries of the registry: promotions and trials. Validation alone has the key."""
+    """Signs entries of the registry: promotions, trials and anchors. Validation alone has the key."""
 
     def __init__(self, key: Ed25519PrivateKey, before: PublicKeys | None = None) -> None:
         self._key = key
@@ -64,8 +65,7 @@ class PromotionSeal:
 
     def sealed(self, entry: EntryT) -> EntryT:
         """The same entry with its signature."""
-        kind = Trial if isinstance(entry, Trial) else Promotion
-        message = _message(_KINDS[kind], entry.model_dump(mode="json"))
+        message = _message(_KINDS[type(entry)], entry.model_dump(mode="json"))
         return entry.model_copy(update={"signature": _sign(self._key, message)})
 
 
@@ -87,6 +87,10 @@ class PromotionCheck:
     def opened_trial(self, data: bytes, pipeline: str, sequence: int) -> Trial:
         """Entry ``sequence`` of a pipeline's log of rollouts. Raises Poison when validation did not write it there."""
         return self._opened(Trial, data, pipeline, sequence)
+
+    def opened_anchor(self, data: bytes, pipeline: str, sequence: int) -> Anchor:
+        """Entry ``sequence`` of a pipeline's anchors. Raises Poison when it is not what validation wrote there."""
+        return self._opened(Anchor, data, pipeline, sequence)
 
     def _opened(self, kind: type[EntryT], data: bytes, pipeline: str, sequence: int) -> EntryT:
         """The fields as they came are what is checked: a later version may have added some."""
@@ -123,6 +127,11 @@ class OperatorSeal:
 
     def approved(self, event: ModelApproved) -> ModelApproved:
         """The approval with its signature."""
+        data = event.data.model_copy(update={"signature": _sign(self._key, _request(event))})
+        return event.model_copy(update={"data": data})
+
+    def anchor(self, event: AnchorRequested) -> AnchorRequested:
+        """The request with its signature."""
         data = event.data.model_copy(update={"signature": _sign(self._key, _request(event))})
         return event.model_copy(update={"data": data})
 

@@ -13,6 +13,7 @@ from typing import Any
 
 _DATASETS, _PROMOTIONS = "registry/*/datasets/*", "registry/*/promotions/*"
 _TRIALS = "registry/*/trials/*"
+_ANCHORS = ("registry/*/anchors/*", "golden/*")
 _INBOX = ("inbox/*", "arrivals/*")
 _EVENTS = "events/*"
 
@@ -36,8 +37,8 @@ RULES = (
     StoreRule("packaging", ("pipelines/*", "datasets/*", "models/*", "packages/*"), ("packages/*", _EVENTS)),
     StoreRule(
         "validation",
-        ("pipelines/*", "datasets/*", "models/*", "packages/*", "reports/*", _PROMOTIONS, _TRIALS),
-        ("reports/*", _PROMOTIONS, _TRIALS, _EVENTS),
+        ("pipelines/*", "datasets/*", "models/*", "packages/*", "reports/*", _PROMOTIONS, _TRIALS, *_ANCHORS),
+        ("reports/*", _PROMOTIONS, _TRIALS, *_ANCHORS, _EVENTS),
     ),
     StoreRule(
         "serving",

@@ -18,6 +18,7 @@ def build(settings: ValidationSettings) -> Service:
     service.bus.consume(judge.on_model_packaged)
     service.bus.consume(judge.on_model_approved)
     service.bus.consume(judge.on_rollback_requested)
+    service.bus.consume(judge.anchoring.on_anchor_requested)
     service.bus.consume(judge.baking.on_dataset_prepared)
     service.bus.consume(judge.conducting.on_rollout_observed)
     service.on_start(judge.child.warm)

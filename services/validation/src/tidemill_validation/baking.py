@@ -7,13 +7,21 @@ champion that stayed is the candidate that was refused for want of evidence.
 from collections.abc import Sequence
 
 from tidemill_contracts.dataset import DatasetManifest
-from tidemill_contracts.events import DatasetPrepared, ModelPromoted, ModelRejected, ModelValidated, RolloutChanged
+from tidemill_contracts.events import (
+    DatasetPrepared,
+    ModelAnchored,
+    ModelPromoted,
+    ModelRejected,
+    ModelValidated,
+    RolloutChanged,
+)
 from tidemill_contracts.package import PackageManifest
 from tidemill_contracts.pipeline import PipelineSpec
 from tidemill_contracts.promotion import Promotion
 from tidemill_contracts.rollout import Trial
 from tidemill_shared.log import logger
 from tidemill_shared.service import Service
+from tidemill_validation.anchoring import Anchoring
 from tidemill_validation.conducting import Conducting, Outcome
 from tidemill_validation.domain import looks
 from tidemill_validation.job import Job, Judged
@@ -34,6 +42,7 @@ class Baking:
         service: Service,
         registry: Registry,
         packages: Packages,
+        anchoring: Anchoring,
         jobs: Jobs,
         reports: Reports,
         waiting: Waiting,
@@ -43,6 +52,7 @@ class Baking:
         self._pipelines = service.pipelines
         self._registry = registry
         self._packages = packages
+        self._anchoring = anchoring
         self._jobs = jobs
         self._reports = reports
         self._waiting = waiting
@@ -50,8 +60,8 @@ class Baking:
 
     async def on_dataset_prepared(
         self, event: DatasetPrepared
-    ) -> Sequence[ModelValidated | ModelPromoted | ModelRejected | RolloutChanged] | None:
-        """New rows: look again, as long as a promotion or a refusal is young."""
+    ) -> Sequence[ModelValidated | ModelPromoted | ModelRejected | RolloutChanged] | ModelAnchored | None:
+        """New rows: look again, as long as a promotion or a refusal is young; one that has stood may be anchored."""
         pipeline = event.pipeline
         done = await self._registry.caused_by(event)
         if done:
@@ -61,9 +71,15 @@ class Baking:
             return self._conducting.said(event, begun)
         spec = await self._pipelines.spec(pipeline)
         champion = await self._registry.champion(pipeline)
-        if spec is None or champion is None or not spec.promotion.bake_rows:
+        if spec is None or champion is None:
             return None
-        rows = spec.promotion.bake_rows
+        decided = await self._again(event, spec, champion) if spec.promotion.bake_rows else None
+        return decided or await self._anchoring.renewed(event, spec, champion)
+
+    async def _again(
+        self, event: DatasetPrepared, spec: PipelineSpec, champion: Promotion
+    ) -> Sequence[ModelValidated | ModelPromoted | ModelRejected | RolloutChanged] | None:
+        pipeline, rows = event.pipeline, spec.promotion.bake_rows
         if champion.kind == "promotion" and champion.previous:
             returned = await self._back(event, champion, champion.previous, rows)
             if returned:

@@ -6,6 +6,7 @@ from typing import Any
 from tidemill_contracts.artifacts import ArtifactRef, package_key
 from tidemill_contracts.envelope import Event
 from tidemill_contracts.events import (
+    ModelAnchored,
     ModelApproved,
     ModelPackaged,
     ModelPromoted,
@@ -17,6 +18,7 @@ from tidemill_contracts.events import (
 from tidemill_contracts.package import PackageManifest
 from tidemill_contracts.promotion import Promotion, ValidationReport
 from tidemill_contracts.rollout import Trial
+from tidemill_shared.child import Bounds, Child
 from tidemill_shared.errors import Poison
 from tidemill_shared.log import logger
 from tidemill_shared.seal import OperatorCheck, PromotionSeal
@@ -24,16 +26,18 @@ from tidemill_shared.service import Service
 from tidemill_shared.signing import Verifier
 from tidemill_shared.store import reference
 from tidemill_shared.telemetry import counter, histogram
+from tidemill_validation.anchoring import Anchoring
 from tidemill_validation.baking import Baking
 from tidemill_validation.conducting import Conducting
 from tidemill_validation.job import Checked
 from tidemill_validation.jobs import Jobs
 from tidemill_validation.packages import Packages
 from tidemill_validation.promoting import Choice, Registry, announced
-from tidemill_validation.reporting import Reports, comparison, gain, rejected, validated
+from tidemill_validation.reporting import Reports, comparison, gain, held, rejected, validated
 from tidemill_validation.settings import ValidationGroup
 from tidemill_validation.trials import Trials, changed
 from tidemill_validation.waiting import Waiting
+from tidemill_validation.work import PRELOAD
 
 log = logger(__name__)
 
@@ -54,18 +58,28 @@ class Judge:
         self._packages = Packages(service.store, verifier)
         self._reports = Reports(service.store, code_version)
         self._registry = Registry(service, seal)
-        self._jobs = Jobs(service, self._packages, settings)
+        self.child = Child(PRELOAD, service="validation", bounds=Bounds.of_machine())
+        self.anchoring = Anchoring(
+            service, seal, operator, self._registry, self._packages, self.child, settings.min_rows
+        )
+        self._jobs = Jobs(service, self._packages, self.anchoring, self.child, settings)
         self._waiting = Waiting(service)
         self._operator = operator
         self.conducting = Conducting(service, self._registry, self._packages, Trials(service, seal))
         self.baking = Baking(
-            service, self._registry, self._packages, self._jobs, self._reports, self._waiting, self.conducting
+            service,
+            self._registry,
+            self._packages,
+            self.anchoring,
+            self._jobs,
+            self._reports,
+            self._waiting,
+            self.conducting,
         )
-        self.child = self._jobs.child
 
     async def on_model_packaged(
         self, event: ModelPackaged
-    ) -> list[ModelValidated | ModelPromoted | RolloutChanged] | ModelRejected:
+    ) -> list[ModelValidated | ModelPromoted | RolloutChanged | ModelAnchored] | ModelRejected:
         """Verify, judge, report, and promote what has proven better, or begin to roll it out."""
         done = await self._done(event)
         if done:  # a crash came between the registry and the events
@@ -86,11 +100,13 @@ class Judge:
             return rejected(event, report, ref)
         spec = await self._jobs.policies(package)
         approval = spec.promotion.approval
-        events: list[ModelValidated | ModelPromoted | RolloutChanged] = [validated(event, report, ref, approval)]
+        events: list[ModelValidated | ModelPromoted | RolloutChanged | ModelAnchored]
+        events = [validated(event, report, ref, approval)]
         if approval == "automatic":
             choice = Choice(data.version, data.manifest, data.attestation, ref, gain(report))
             placed = await self.conducting.place(event, choice, spec, report.against)
-            events += [placed] if placed else []
+            anchored = await self.anchoring.present(event, "the first champion") if placed and not promotion else None
+            events += [e for e in (placed, anchored) if e]
         return events
 
     async def _done(self, event: Event[Any]) -> tuple[Promotion | Trial, ModelPromoted | RolloutChanged] | None:
@@ -119,14 +135,17 @@ class Judge:
         against = champion.version if champion else None
         return await self._reports.write(event.id, manifest, package, job, judged, compared, against)
 
-    async def on_model_approved(self, event: ModelApproved) -> ModelPromoted | RolloutChanged | ModelRejected | None:
+    async def on_model_approved(
+        self, event: ModelApproved
+    ) -> list[ModelPromoted | RolloutChanged | ModelAnchored] | ModelRejected | None:
         """A person approved: promote the version, or begin to roll it out, if a report lets it pass before the present
-        champion. A report against another one proves nothing about this one, so the model is judged again."""
+        champion. A report against another one proves nothing about this one, so the model is judged again. One that
+        only the golden set held back is the new anchor when it is promoted at once."""
         self._operator.check(event)
         pipeline, version = event.pipeline, event.data.version
         done = await self._done(event)
         if done:
-            return done[1]
+            return [done[1]]
         champion = await self._registry.champion(pipeline)
         against = champion.version if champion else None
         found = await self._reports.passing(pipeline, version, against)
@@ -140,11 +159,14 @@ class Judge:
         if report.against != against and against != version:
             log.info("judged again: the champion has changed", pipeline=pipeline, version=version, champion=against)
             report, ref = await self._judged(event, report.package, package, champion)
-            if not report.promote:
+            if not (report.promote or held(report)):
                 return rejected(event, report, ref)
         reason = f"approved by {event.data.by}" + (f": {event.data.note}" if event.data.note else "")
         choice = Choice(version, report.package, attestation, ref, reason)
-        return await self.conducting.place(event, choice, await self._jobs.policies(package), against)
+        placed = await self.conducting.place(event, choice, await self._jobs.policies(package), against)
+        anchors = isinstance(placed, ModelPromoted) and (held(report) or champion is None)
+        anchored = await self.anchoring.present(event, reason) if anchors else None
+        return [e for e in (placed, anchored) if e]
 
     async def on_rollback_requested(self, event: RollbackRequested) -> ModelPromoted | None:
         """Append the older champion that was asked for, or the one before the present one."""

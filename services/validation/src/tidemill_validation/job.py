@@ -20,6 +20,20 @@ class Candidate:
 
 
 @dataclass(frozen=True)
+class Guard:
+    """What a challenger may not be clearly worse than, and on which frozen rows."""
+
+    anchor: Candidate
+    golden: Path
+    since: datetime | None
+    """Of the challenger: the alarm that it answers."""
+    recent: tuple[Path, ...]
+    """Parts of all splits since then, oldest first: unseen by the champion."""
+    share: float = 0.95
+    """Of its score on the set: what the champion must surely reach on recent rows to be called as good as before."""
+
+
+@dataclass(frozen=True)
 class Job:
     """A judgement, as plain values. Parts are verified local files, oldest first."""
 
@@ -47,6 +61,7 @@ class Job:
     slices: tuple[str, ...] = ()
     slice_rows: int = 50
     slice_margin: float = 0.1
+    guard: Guard | None = None
 
 
 @dataclass(frozen=True)

@@ -5,16 +5,23 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from tidemill_contracts.dataset import DatasetManifest
+from tidemill_contracts.dataset import DatasetManifest, Part
+from tidemill_contracts.model import ModelManifest
 from tidemill_contracts.package import PackageManifest
 from tidemill_contracts.pipeline import PipelineSpec
 from tidemill_contracts.promotion import Promotion
-from tidemill_shared.child import Bounds, Child
+from tidemill_shared.child import Child
+from tidemill_shared.log import logger
 from tidemill_shared.service import Service
-from tidemill_validation.job import Checked, Job, Judged, unanswered
-from tidemill_validation.packages import Champion, Packages
+from tidemill_validation.anchoring import Anchoring
+from tidemill_validation.job import Checked, Guard, Job, Judged, unanswered
+from tidemill_validation.packages import DAMAGED, Champion, Packages
 from tidemill_validation.settings import ValidationGroup
-from tidemill_validation.work import PRELOAD, judge
+from tidemill_validation.work import judge
+
+log = logger(__name__)
+_RECENT_ROWS = 1_000
+"""Rows, of all splits, by which the champion is asked whether the world is as before; older parts are not fetched."""
 
 
 @dataclass(frozen=True)
@@ -29,12 +36,15 @@ class Fresh:
 class Jobs:
     """Prepares judgements and has them made."""
 
-    def __init__(self, service: Service, packages: Packages, settings: ValidationGroup) -> None:
+    def __init__(
+        self, service: Service, packages: Packages, anchoring: Anchoring, child: Child, settings: ValidationGroup
+    ) -> None:
         self._store = service.store
         self._pipelines = service.pipelines
         self._packages = packages
+        self._anchoring = anchoring
         self._settings = settings
-        self.child = Child(PRELOAD, service="validation", bounds=Bounds.of_machine())
+        self._child = child
 
     async def policies(self, package: PackageManifest) -> PipelineSpec:
         """Today's policies, if they are about the same question; else those the model was made for."""
@@ -82,7 +92,25 @@ class Jobs:
             slices=policy.slices,
             slice_rows=policy.slice_rows,
             slice_margin=policy.slice_margin,
+            guard=await self._guard(package, model, spec, dataset) if champion and policy.anchor != "off" else None,
         )
+
+    async def _guard(
+        self, package: PackageManifest, model: ModelManifest, spec: PipelineSpec, dataset: DatasetManifest
+    ) -> Guard | None:
+        """The anchor and its golden set. One that is damaged protects nobody, as a champion that is."""
+        anchor = await self._anchoring.current(package.pipeline)
+        if anchor is None or anchor.target != spec.target or anchor.version == package.version:
+            return None
+        since = model.selection.since
+        try:
+            candidate = await self._packages.candidate(await self._packages.promoted(anchor))
+            golden = await self._store.cached(anchor.golden)
+        except DAMAGED as error:
+            log.error("the anchor cannot be read", pipeline=package.pipeline, version=anchor.version, why=str(error))
+            return None
+        recent = [await self._store.cached(part.file) for part in _newest(dataset, since)] if since else []
+        return Guard(candidate, golden, since, tuple(recent), spec.drift.recovered_share)
 
     async def _rows(self, dataset: DatasetManifest, since: datetime | None, fresh: Fresh | None) -> tuple[Path, ...]:
         """Verified local copies of the parts that can hold rows to judge by, oldest first."""
@@ -94,12 +122,24 @@ class Jobs:
     async def judged(self, job: Job, champion: Champion | None) -> Judged:
         """The judgement, made in a child process."""
         try:
-            judged = await self.child.run(judge, job, timeout_seconds=self._settings.limit_seconds)
+            judged = await self._child.run(judge, job, timeout_seconds=self._settings.limit_seconds)
         except TimeoutError:
             return unanswered("too_slow", f"not judged within {self._settings.limit_seconds:.0f} s")
         if champion and champion.why:
             judged = judged.with_check(Checked("champion", passed=True, message=champion.why))
         return judged
+
+
+def _newest(dataset: DatasetManifest, since: datetime) -> list[Part]:
+    """The newest live parts of all splits that hold rows from ``since`` on, oldest first."""
+    live = [p for p in dataset.parts if p.last_ordinal >= dataset.from_ordinal]
+    late = [p for p in live if p.time_max is not None and p.time_max >= since]
+    found: list[Part] = []
+    for part in sorted(late, key=lambda p: p.last_ordinal, reverse=True):
+        if sum(p.rows for p in found) >= _RECENT_ROWS:
+            break
+        found.append(part)
+    return found[::-1]
 
 
 def _costs(

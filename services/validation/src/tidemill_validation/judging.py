@@ -7,13 +7,13 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from tidemill_shared.model_bytes import check_model
-from tidemill_validation.domain import bootstrap, gate, rows, scores, slices
+from tidemill_validation.comparing import difference, opened, positive
+from tidemill_validation.domain import gate, golden, rows, scores, slices
 from tidemill_validation.domain.answers import Answers, aligned
 from tidemill_validation.domain.invariants import invariants
 from tidemill_validation.domain.latency import latency
-from tidemill_validation.domain.package import Package
-from tidemill_validation.job import Candidate, Checked, Compared, Job, Judged, unanswered
+from tidemill_validation.guarding import guard
+from tidemill_validation.job import Checked, Compared, Job, Judged, unanswered
 
 Array = NDArray[Any]
 
@@ -26,7 +26,7 @@ def judge(job: Job) -> Judged:
         return _judged(job, len(table), {}, findings, None)
     y = rows.targets(table, job.target, job.classes)
     try:
-        package = _opened(job, job.challenger)
+        package = opened(job, job.challenger)
         numbers, strings = rows.layout(table, package.numeric, package.categorical)
         answers = package.answer(numbers, strings)
     except Exception as error:  # whatever the runtime says of these bytes, they cannot answer
@@ -39,29 +39,14 @@ def judge(job: Job) -> Judged:
     found = _scores(job, y, answers)
     findings += gate.goals(found, job.goals)
     compared = _compare(job, table, y, answers, findings) if job.champion else None
+    guarded = guard(job)
+    findings += [guarded] if guarded else []
     return _judged(job, len(table), found, findings, compared)
-
-
-def _opened(job: Job, candidate: Candidate) -> Package:
-    check_model(candidate.onnx)
-    return Package(
-        candidate.onnx,
-        numeric=candidate.numeric,
-        categorical=candidate.categorical,
-        classify=job.task == "classification",
-        positive=candidate.classes.index(candidate.positive) if candidate.positive in candidate.classes else None,
-        threshold=candidate.threshold,
-    )
-
-
-def _positive(job: Job) -> int:
-    positive = job.challenger.positive
-    return job.classes.index(positive) if positive in job.classes else max(0, len(job.classes) - 1)
 
 
 def _scores(job: Job, y: Array, answers: Answers) -> dict[str, float]:
     metrics = scores.CLASSIFICATION if job.task == "classification" else scores.REGRESSION
-    found = {metric: scores.score(metric, y, answers, _positive(job)) for metric in metrics}
+    found = {metric: scores.score(metric, y, answers, positive(job)) for metric in metrics}
     return {metric: value for metric, value in found.items() if math.isfinite(value)}
 
 
@@ -69,7 +54,7 @@ def _compare(job: Job, table: pa.Table, y: Array, new: Answers, findings: list[g
     """Adds the finding; a champion that cannot answer these rows protects nobody."""
     assert job.champion is not None  # noqa: S101 - the caller looked
     try:
-        champion = _opened(job, job.champion)
+        champion = opened(job, job.champion)
         old = champion.answer(*rows.layout(table, champion.numeric, champion.categorical))
         old = aligned(old, job.champion.classes, job.classes)
         if not np.isfinite(old.numbers).all():
@@ -77,7 +62,7 @@ def _compare(job: Job, table: pa.Table, y: Array, new: Answers, findings: list[g
     except Exception as error:
         findings.append(gate.Finding(gate.BETTER, True, f"the champion cannot answer these rows: {error}"[:900]))
         return None
-    d = _difference(job, y, old, new)
+    d = difference(job, y, old, new)
     missed = any(not f.passed for f in gate.goals(_scores(job, y, old), job.goals))
     findings.append(gate.replaces(d, job.margin, champion_misses_goals=missed))
     if job.slices:
@@ -85,22 +70,6 @@ def _compare(job: Job, table: pa.Table, y: Array, new: Answers, findings: list[g
     if not math.isfinite(d.difference) or not math.isfinite(d.low):
         return None  # undefined on these rows, as the finding says
     return Compared(len(table), d.champion, d.challenger, d.difference, d.low, d.high)
-
-
-def _difference(job: Job, y: Array, old: Answers, new: Answers) -> bootstrap.Difference:
-    if job.costs is None:
-        return bootstrap.compare(
-            job.metric,
-            y,
-            old,
-            new,
-            _positive(job),
-            resamples=job.resamples,
-            confidence=job.confidence,
-            seed=job.seed,
-        )
-    losses = [slices.row_losses(y, answers, np.array(job.costs)) for answers in (old, new)]
-    return bootstrap.of_losses(*losses, resamples=job.resamples, confidence=job.confidence, seed=job.seed)
 
 
 def _slices(job: Job, table: pa.Table, y: Array, old: Answers, new: Answers) -> gate.Finding:
@@ -128,7 +97,7 @@ def _judged(
     checks = tuple(
         Checked(f.name, f.passed, f.message, _finite(f.value), _finite(f.bound), f.code or f.name) for f in findings
     )
-    passed = all(f.passed for f in findings if f.name != gate.BETTER)
+    passed = all(f.passed for f in findings if f.name not in (gate.BETTER, golden.ANCHOR))
     return Judged(n, found, checks, compared, passed=passed, promote=passed and all(f.passed for f in findings))
 
 

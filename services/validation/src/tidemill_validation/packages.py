@@ -9,7 +9,7 @@ from tidemill_contracts.artifacts import ArtifactRef
 from tidemill_contracts.model import ModelManifest
 from tidemill_contracts.names import Version
 from tidemill_contracts.package import Attestation, PackageManifest, Signature
-from tidemill_contracts.promotion import Promotion
+from tidemill_contracts.promotion import Anchor, Promotion
 from tidemill_shared.errors import ObjectMissing, Poison
 from tidemill_shared.log import logger
 from tidemill_shared.signing import Verifier
@@ -17,7 +17,7 @@ from tidemill_shared.store import Store
 from tidemill_validation.job import Candidate
 
 log = logger(__name__)
-_DAMAGED = (Poison, ObjectMissing, ValidationError, KeyError)
+DAMAGED = (Poison, ObjectMissing, ValidationError, KeyError)
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,10 @@ class Packages:
             raise Poison("manifest", f"{manifest.key} is of another model than {pipeline}/{version}")
         return package
 
+    async def promoted(self, entry: Promotion | Anchor) -> PackageManifest:
+        """The manifest of a package that the registry names."""
+        return await self.verified(entry.pipeline, entry.version, entry.manifest, entry.attestation)
+
     async def candidate(self, package: PackageManifest) -> Candidate:
         """The model's bytes and how to call them. Raises ChecksumMismatch."""
         signature = await self._store.document(package.files["signature.json"], Signature)
@@ -74,7 +78,7 @@ class Packages:
         try:
             package = await self.verified(promotion.pipeline, version, promotion.manifest, promotion.attestation)
             candidate = await self.candidate(package)
-        except _DAMAGED as error:
+        except DAMAGED as error:
             log.error("the champion cannot be read", pipeline=promotion.pipeline, version=version, why=str(error))
             return Champion(version, None, why=f"the champion {version} cannot be read: {error}"[:900])
         if (package.task, candidate.target) != (challenger.task, target):
@@ -84,6 +88,6 @@ class Packages:
     async def _since(self, package: PackageManifest) -> datetime | None:
         try:
             return (await self.model(package)).selection.since
-        except _DAMAGED as error:  # it can be compared with all the same, on all rows
+        except DAMAGED as error:  # it can be compared with all the same, on all rows
             log.error("the champion's rows are not known", pipeline=package.pipeline, why=str(error))
             return None

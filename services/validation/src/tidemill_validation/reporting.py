@@ -15,6 +15,8 @@ from tidemill_shared.store import Store, reference
 from tidemill_validation.job import Compared, Job, Judged
 
 FIRST = "the first model that passed"
+_HELD = {"worse_than_anchor"}
+"""The reason that a person's word removes: the golden set may be of a world that is no more."""
 
 
 class Reports:
@@ -69,7 +71,7 @@ class Reports:
             if data is None or key != report_key(pipeline, version, hashlib.sha256(data).hexdigest()):
                 continue
             report = ValidationReport.from_json(data)
-            if not report.promote or (report.pipeline, report.version) != (pipeline, version):
+            if not (report.promote or held(report)) or (report.pipeline, report.version) != (pipeline, version):
                 continue
             if found is None or report.against == against:
                 found = report, reference(key, data)
@@ -92,6 +94,11 @@ def comparison(compared: Compared | None, champion: Version | None, spec: Pipeli
         confidence=job.confidence,
         resamples=job.resamples,
     )
+
+
+def held(report: ValidationReport) -> bool:
+    """Whether only the golden set speaks against it: a person may promote it."""
+    return report.passed and {r.code for r in report.reasons} == _HELD
 
 
 def gain(report: ValidationReport) -> str:

@@ -1,7 +1,8 @@
-"""``train``, ``approve``, ``rollback``: what a person may ask of the system."""
+"""``train``, ``approve``, ``anchor``, ``rollback``: what a person may ask of the system."""
 
 import asyncio
 import getpass
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
@@ -11,9 +12,15 @@ from tidemill_console.connection import Client, connected
 from tidemill_console.output import run, say, show_json
 from tidemill_contracts.artifacts import promotions_prefix
 from tidemill_contracts.envelope import Event
-from tidemill_contracts.events import ModelApproved, RetrainingResumed, RollbackRequested, TrainingRequested
+from tidemill_contracts.events import (
+    AnchorRequested,
+    ModelApproved,
+    RetrainingResumed,
+    RollbackRequested,
+    TrainingRequested,
+)
 from tidemill_contracts.model import RequestedTraining, ResumedRetraining
-from tidemill_contracts.promotion import ApprovedModel, Promotion, RequestedRollback
+from tidemill_contracts.promotion import ApprovedModel, Promotion, RequestedAnchor, RequestedRollback
 from tidemill_shared.append_log import AppendLog
 from tidemill_shared.errors import TidemillError
 from tidemill_shared.seal import OperatorSeal
@@ -58,6 +65,19 @@ def approve(
     show_json({"event": event.id}) if as_json else say(f"approved {version}")
 
 
+def anchor(
+    pipeline: Pipeline,
+    since: Annotated[datetime | None, typer.Option(help="Golden rows from this event time (UTC) on only.")] = None,
+    reason: Annotated[str, typer.Option(help="Kept with the anchor.")] = "asked for by a person",
+    as_json: AsJson = False,
+) -> None:
+    """Measure later models by the present champion, on its test rows of today."""
+    moment = since.replace(tzinfo=UTC) if since and since.tzinfo is None else since
+    data = RequestedAnchor(since=moment, by=getpass.getuser(), reason=reason)
+    event = run(_anchor(pipeline, AnchorRequested.root(data, subject=pipeline, source=_SOURCE)))
+    show_json({"event": event.id}) if as_json else say(f"asked; follow it with: tidemill watch --pipeline {pipeline}")
+
+
 def rollback(
     pipeline: Pipeline,
     to: Annotated[str | None, typer.Option(help="An earlier champion; else the one before the present.")] = None,
@@ -78,6 +98,15 @@ async def _approve(pipeline: str, event: ModelApproved) -> ModelApproved:
         await _require(client, pipeline)
         if client.keys.operator_private_file:
             event = OperatorSeal.of(client.keys).approved(event)
+        await client.bus.offer(event)
+        return event
+
+
+async def _anchor(pipeline: str, event: AnchorRequested) -> AnchorRequested:
+    async with connected() as client:
+        await _require(client, pipeline)
+        if client.keys.operator_private_file:
+            event = OperatorSeal.of(client.keys).anchor(event)
         await client.bus.offer(event)
         return event
 

@@ -58,6 +58,15 @@ def compare(
     return Difference(before, after, sign * (after - before), float(low), float(high))
 
 
+def drawn(metric: str, y: Array, answers: Answers, positive: int, resamples: int, rng: np.random.Generator) -> Array:
+    """[resamples]: the metric on rows drawn with replacement; NaN where a draw leaves it undefined."""
+    n = len(y)
+    block = max(1, min(resamples, _CELLS // max(n, 1)))
+    starts = range(0, resamples, block)
+    found = [weighted(metric, y, answers, positive, _draws(rng, min(block, resamples - at), n)) for at in starts]
+    return np.concatenate(found)
+
+
 def of_losses(champion: Array, challenger: Array, *, resamples: int, confidence: float, seed: int) -> Difference:
     """The same of two losses of each row [n]: means, lower is better."""
     n = len(champion)

@@ -1,0 +1,57 @@
+"""The challenger before the anchor, on the golden set. Imported in child processes only."""
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tidemill_validation.comparing import difference, opened, positive
+from tidemill_validation.domain import golden, rows
+from tidemill_validation.domain.answers import Answers, aligned
+from tidemill_validation.domain.gate import Finding
+from tidemill_validation.job import Candidate, Guard, Job
+
+_SEED = 0
+"""The same for every model: the same answers to the same rows are the same verdict, whoever asks."""
+
+
+def guard(job: Job) -> Finding | None:
+    """None where nothing is anchored. A set that cannot be answered protects nobody, as a champion that cannot."""
+    if job.guard is None:
+        return None
+    try:
+        return _guard(job, job.guard)
+    except Exception as error:
+        why = f"the golden set cannot be answered, so it does not bind: {type(error).__name__}: {error}"
+        return Finding(golden.ANCHOR, True, why[:900])
+
+
+def _guard(job: Job, guard: Guard) -> Finding:
+    table = pq.read_table(guard.golden)
+    y = rows.targets(table, job.target, job.classes)
+    anchor = _answers(job, guard.anchor, table)
+    of_challenger = difference(job, y, anchor, _answers(job, job.challenger, table), _SEED)
+    left = changed = False
+    if job.champion:
+        champion = _answers(job, job.champion, table)
+        left = golden.clearly_worse(difference(job, y, anchor, champion, _SEED), job.margin)
+        changed = guard.since is not None and not _as_before(job, guard, golden.Sample(y, champion))
+    return golden.finding(len(table), of_challenger, job.margin, left=left, changed=changed)
+
+
+def _as_before(job: Job, guard: Guard, before: golden.Sample) -> bool:
+    assert job.champion is not None  # noqa: S101 - the caller looked
+    table = rows.read(guard.recent, job.from_ordinal, guard.since, golden.RECENT)
+    if not len(table):
+        return False
+    y = rows.targets(table, job.target, job.classes)
+    now = golden.Sample(y, _answers(job, job.champion, table))
+    return golden.as_before(job.metric, positive(job), before, now, guard.share, _SEED)
+
+
+def _answers(job: Job, candidate: Candidate, table: pa.Table) -> Answers:
+    package = opened(job, candidate)
+    answers = package.answer(*rows.layout(table, package.numeric, package.categorical))
+    answers = aligned(answers, candidate.classes, job.classes)
+    if not np.isfinite(answers.numbers).all():
+        raise ValueError("a model answers with no finite number")
+    return answers
