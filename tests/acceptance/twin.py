@@ -161,6 +161,7 @@ class Twin:
                 about=about,
                 model=finding.version,
                 since=datetime.fromtimestamp(finding.noticed_at, UTC),
+                gradual=isinstance(finding, Detected) and finding.course == "gradual",
             )
             policy = retrain_policy(self.spec)
             champion = self.champion.version if self.champion else None

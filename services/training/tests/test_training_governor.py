@@ -194,6 +194,7 @@ def test_an_alarm_that_passes_by_itself_is_not_answered_any_more() -> None:
     assert refusal and (refusal.reason, refusal.queued) == ("resolved", False) and not over.waiting
     assert resolved(waiting, "concept", "m0") == (waiting, None)  # about another model
     assert resolved(waiting, "data", "m1") == (waiting, None)
+    assert resolved(waiting, "concept", "m1", NOW - timedelta(seconds=1)) == (waiting, None)  # an earlier alarm's end
     again = rejected_once(arrive(State(), trigger("d"), facts=replace(FACTS, rows=120))[0])
     assert again.queued and again.refusals == 1
     over, refusal = resolved(again, "concept", "m1")
@@ -221,6 +222,31 @@ def test_one_of_two_merged_complaints_may_pass_and_the_other_stays() -> None:
     assert resolved(left, "performance", "m1")[1]
     left, _ = resolved(state, "performance", "m1")
     assert left.queued and (left.queued.kind, left.queued.also) == ("drift", ())
+
+
+def test_a_gradual_change_is_settled_with_rows_from_after_its_last_answer() -> None:
+    facts = replace(FACTS, rows=400)
+    abrupt, _ = arrive(State(), trigger("a"), facts=facts)
+    assert abrupt.running
+    assert not finish(abrupt, abrupt.running.id, later(10), model="m2", settle_rows=500).waiting
+    state, _ = arrive(State(), trigger("a", gradual=True), facts=facts)
+    assert state.running
+    ended = finish(state, state.running.id, later(10), model="m2", settle_rows=500)
+    assert ended.queued and (ended.queued.min_rows, ended.queued.newest, ended.gradual) == (900, 500, False)
+    _, decision = decide(ended, POLICY, replace(facts, champion="m2", rows=900), later(100))
+    assert isinstance(decision, Start) and decision.newest == 500
+    few, _ = arrive(State(), trigger("a", gradual=True), facts=replace(FACTS, rows=150))
+    assert few.running
+    soon = finish(few, few.running.id, later(10), model="m2", settle_rows=500)
+    assert soon.queued and (soon.queued.min_rows, soon.queued.newest, soon.gradual) == (500, None, True)
+    again, _ = settle(soon, POLICY, replace(facts, champion="m2", rows=500), later(100))
+    assert again.running
+    last = finish(again, again.running.id, later(110), model="m3", settle_rows=500)
+    assert last.queued and (last.queued.min_rows, last.queued.newest, last.gradual) == (1_000, 500, False)
+    refused_ = reject(ended, "m2")
+    assert refused_.gradual and refused_.queued and not refused_.queued.settling
+    newer, _ = arrive(ended, trigger("b", model="m2", since=later(50)), facts=replace(facts, champion="m2", rows=0))
+    assert newer.gradual and newer.queued and newer.queued.id == "b"
 
 
 def test_new_rows_that_wait_do_not_hide_a_change_that_is_tried_again() -> None:

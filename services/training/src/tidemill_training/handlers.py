@@ -72,6 +72,7 @@ class Triggers:
             about=drift.kind,
             model=drift.model_version,
             since=drift.noticed_at,
+            gradual=drift.course == "gradual",
             reason=f"{drift.kind} drift noticed {drift.noticed_at.isoformat()}",
         )
         await self._admit(event, trigger)
@@ -92,7 +93,7 @@ class Triggers:
     async def on_drift_resolved(self, event: DriftResolved) -> None:
         """An alarm is over. A new model's arrival ends it too, and is no news here."""
         if event.data.reason == "stable":
-            await self._relieve(event, event.data.kind, event.data.model_version)
+            await self._relieve(event, event.data.kind, event.data.model_version, event.data.window.end)
 
     async def on_performance_recovered(self, event: PerformanceRecovered) -> None:
         """The score is back; by the same model when no row was answered by a newer one."""
@@ -171,8 +172,8 @@ class Triggers:
         spec = await self._service.pipelines.spec(pipeline)
         return spec is not None and spec.retrain.every_seconds is not None
 
-    async def _relieve(self, event: Event[Any], about: str, model: str) -> None:
-        await self._once(event, lambda s, p, c: governor.resolved(s, about, model))
+    async def _relieve(self, event: Event[Any], about: str, model: str, at: datetime | None = None) -> None:
+        await self._once(event, lambda s, p, c: governor.resolved(s, about, model, at))
 
     async def _admit(self, event: Event[Any], trigger: Trigger) -> None:
         await self._once(event, lambda s, p, c: governor.admit(s, trigger, p, c))

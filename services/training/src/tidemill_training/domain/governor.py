@@ -40,6 +40,7 @@ def admit(state: State, trigger: Trigger, policy: Policy, champion: str | None) 
     refused = _refused(trigger, policy, champion)
     if refused:
         return state, refused
+    state = replace(state, gradual=state.gradual or trigger.gradual)
     if trigger.kind == "operator" and state.queued and _held(state, state.queued, policy) and not trigger.names_rows:
         granted = replace(
             state.queued, granted=True, force=trigger.force, causes=(*state.queued.causes, trigger.id)[-16:]
@@ -55,6 +56,7 @@ def admit(state: State, trigger: Trigger, policy: Policy, champion: str | None) 
         merged = _merged(state.queued, trigger) if state.queued and not replaced else trigger
         new = replace(state, queued=merged)
         if replaced:
+            new = _unsettled(new, replaced)
             return new, Refusal(replaced, "stale", f"the newer trigger {trigger.id} takes its place", queued=False)
     if merged.id == trigger.id:
         return new, None
@@ -176,14 +178,25 @@ def finish(
 def _settling(state: State, run: Run, rows: int, now: datetime) -> State:
     """With a trigger that waits for ``rows`` since the change that ``run`` answered with fewer."""
     answered = run.trigger
-    done = answered.settling or answered.over
+    done = answered.over or (answered.settling and (answered.newest is not None or not state.gradual))
     if answered.since is None or answered.kind == "operator" or done or state.queued:
         return state
+    newest = None
     if rows < _MORE_ROWS * run.rows:
-        return state
+        if not (state.gradual and rows):
+            return state
+        # Rows since a gradual change was noticed are a mixture of what was and what is: the last answer is settled
+        # with as many rows that came after it.
+        newest, rows, state = rows, run.rows + rows, replace(state, gradual=False)
     again = replace(answered, settling=True, model=None, min_rows=rows, attempt=answered.attempt + 1, asked_at=now)
-    again = replace(again, granted=False, told=None)
+    again = replace(again, granted=False, told=None, newest=newest)
     return replace(state, queued=replace(again, reason=f"settling after {answered.reason}"))
+
+
+def _unsettled(state: State, dropped: Trigger | None) -> State:
+    """A gradual change is still to be settled when the training that was to do it is dropped."""
+    was = dropped is not None and dropped.settling and dropped.newest is not None
+    return replace(state, gradual=True) if was else state
 
 
 def reject(state: State, model: str) -> State:
@@ -209,30 +222,33 @@ def promoted(state: State, model: str, now: datetime, settle_rows: int) -> State
     return _settling(replace(state, last=last), last, settle_rows, now)
 
 
-def resolved(state: State, about: str, model: str) -> tuple[State, Refusal | None]:
-    """What was complained ``about`` has passed without a new model: ``model`` is as good as before. What still waits
-    to answer it is dropped, and what was trained for it is not tried again: rows since the alarm are of a world, or of
-    labels, that is no more. Refusals on the way say nothing against the next candidate."""
+def resolved(state: State, about: str, model: str, at: datetime | None = None) -> tuple[State, Refusal | None]:
+    """What was complained ``about`` has passed, at event time ``at``, without a new model: ``model`` is as good as
+    before. What still waits to answer it is dropped, and what was trained for it is not tried again: rows since the
+    alarm are of a world, or of labels, that is no more. Refusals on the way say nothing against the next candidate.
+    An alarm that was noticed later stands: the two may arrive in any order."""
 
     def relieved(run: Run | None) -> Run | None:
-        return replace(run, trigger=_relieved(run.trigger, about, model)) if run else None
+        return replace(run, trigger=_relieved(run.trigger, about, model, at)) if run else None
 
     running, last, queued = relieved(state.running), relieved(state.last), state.queued
     if (running, last) != (state.running, state.last):
         state = replace(state, running=running, last=last, refusals=0)
     if queued is None:
         return state, None
-    left = _relieved(queued, about, model)
+    left = _relieved(queued, about, model, at)
     if not left.over:
         return replace(state, queued=left), None
     why = f"the {about} alarm is over: {model} is as good as before it"
     return replace(state, queued=None, refusals=0), Refusal(queued, "resolved", why, queued=False)
 
 
-def _relieved(trigger: Trigger, about: str, model: str) -> Trigger:
+def _relieved(trigger: Trigger, about: str, model: str, at: datetime | None) -> Trigger:
     """Without a complaint; ``over`` when it was the last one."""
     complaints = (trigger.about, *trigger.also)
     if trigger.settling or trigger.granted or trigger.model != model or about not in complaints:
+        return trigger
+    if at is not None and trigger.since is not None and trigger.since > at:
         return trigger
     left = tuple(c for c in complaints if c is not None and c != about)
     if not left:
@@ -267,7 +283,7 @@ def _again(state: State, run: Run) -> State:
     needed = math.ceil(_MORE_ROWS * max(run.rows, trigger.min_rows or 0, 1))
     retry = replace(trigger, min_rows=needed, attempt=trigger.attempt + 1, granted=False, told=None)
     if state.queued is None or state.queued.settling:
-        return replace(state, queued=retry)
+        return replace(_unsettled(state, state.queued), queued=retry)
     if state.queued.since is None:  # more new rows: they must not hide the change
         return replace(state, queued=replace(_merged(state.queued, retry), min_rows=needed))
     return state  # a newer alarm knows better

@@ -69,6 +69,8 @@ class Trigger:
     """A second answer to a change, with more rows; its refusal by the gate is the end of it."""
     granted: bool = False
     """A person said yes to what was suggested, or to one more attempt although the breaker is open."""
+    gradual: bool = False
+    """It tells of a change that goes on."""
     also: tuple[str, ...] = ()
     """Other complaints about the same model, of triggers merged into this one."""
     over: bool = False
@@ -130,6 +132,8 @@ class State:
     queued: Trigger | None = None
     uploaded_rows: int = 0
     """Rows from outside since the last training began."""
+    gradual: bool = False
+    """A change that goes on was alarmed of, and no answer to it was settled with rows from after it."""
     refusals: int = 0
     """Candidates refused since one was accepted."""
     breaker_since: datetime | None = None
