@@ -65,7 +65,8 @@ class PromotionSeal:
 
     def sealed(self, entry: EntryT) -> EntryT:
         """The same entry with its signature."""
-        message = _message(_KINDS[type(entry)], entry.model_dump(mode="json"))
+        kind = next(kind for kind in _KINDS if isinstance(entry, kind))
+        message = _message(_KINDS[kind], entry.model_dump(mode="json"))
         return entry.model_copy(update={"signature": _sign(self._key, message)})
 
 
