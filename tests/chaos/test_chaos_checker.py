@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 import pytest
 from faultkit.checker import INVARIANTS, check
 from faultkit.evidence import Answer, Evidence
+from faultkit.mutants import MUTANTS, ROOT, Mutant
 from faultkit.timeline import Step, deaths
 
 from tidemill_contracts.artifacts import ArtifactRef
@@ -232,3 +233,9 @@ def test_a_death_that_interrupted_nothing_lasts_as_long_as_the_next_entry_had_to
     assert deaths(life + late, [1])[0].resumed == 1.0
     early = [step(60.0, "read", "1000-0", pid=2)]
     assert deaths(life + early, [1])[0].resumed == 58.5
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda m: m.name)
+def test_a_safety_line_that_is_to_be_broken_is_there(mutant: Mutant) -> None:
+    assert (ROOT / mutant.file).read_text().count(mutant.old) == 1
+    assert (ROOT / mutant.tests.partition("::")[0]).exists()
