@@ -300,5 +300,5 @@ def _dumped(doubt: Detected | None) -> dict[str, Any] | None:
 def _loaded(dumped: dict[str, Any] | None) -> Detected | None:
     if dumped is None:
         return None
-    evidence = tuple(Test(**test) for test in dumped["evidence"])
+    evidence = tuple(Test(**test | {"pair": tuple(test.get("pair", ()))}) for test in dumped["evidence"])
     return Detected(**dumped | {"span": Span(**dumped["span"]), "evidence": evidence, "features": ()})
