@@ -49,4 +49,4 @@ async def test_every_answer_is_one_the_document_knows(running: tuple[Service, st
     print(f"seed {SEED}: {seen.total()} requests on {len(DOCUMENT['paths'])} paths: {dict(sorted(seen.items()))}")
     assert seen["5xx"] == 0
     assert seen["2xx"] > 5
-    assert seen.total() > CASES // 2
+    assert seen.total() >= CASES

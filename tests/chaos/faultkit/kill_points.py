@@ -26,10 +26,10 @@ after the step that publishes and acknowledges. Serving stores nothing."""
 SETTINGS = {"MONITORING__LOG_SECONDS": "1", "TRAINING__MAX_ATTEMPTS": "100"}
 RECOVERY_SECONDS = LEASE_SECONDS + 10
 _IN_FLIGHT = 4
-_DYING = 4
+_DYING = 3
 """Services that are dead at the same time, at most: what is measured is a recovery, not a shortage of processors."""
 _STEP_SECONDS = 4.0
-_PATIENCE = 1_500.0
+_PATIENCE = 2_400.0
 """Seconds after which it ends with fewer deaths than planned, and says how many there were."""
 _ROWS = 500
 """Of each pipeline: enough for a model, not more."""
