@@ -1,7 +1,9 @@
 """A challenger beside the champion, on a real Redis and a real S3."""
 
+import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -26,6 +28,8 @@ from tidemill_contracts.prediction import RequestedPrediction, RequestedPredicti
 from tidemill_contracts.rollout import ChangedRollout, RolloutPolicy, Trial
 from tidemill_contracts.streams import stream_key
 from tidemill_serving.app import build
+from tidemill_serving.domain.features import Matrices
+from tidemill_serving.domain.model import Model, Predictions
 from tidemill_serving.domain.share import chosen, threshold
 from tidemill_serving.settings import ServingGroup, ServingSettings
 from tidemill_serving.tally import Tally
@@ -34,6 +38,11 @@ from tidemill_shared.service import Service
 from tidemill_shared.testing.platform import Platform
 
 ROW: dict[str, Any] = {"height": 1.0, "weight": None, "colour": "green"}
+TENSORS: list[dict[str, Any]] = [
+    {"name": "height", "datatype": "FP32", "shape": [1], "data": [1.0]},
+    {"name": "weight", "datatype": "FP32", "shape": [1], "data": [0.0]},
+    {"name": "colour", "datatype": "BYTES", "shape": [1], "data": ["red"]},
+]
 ROWS = 200
 Tried = Callable[..., Awaitable[RolloutChanged]]
 
@@ -66,16 +75,19 @@ def tried(platform: Platform) -> Tried:
     return call
 
 
-def service_for(platform: Platform) -> Service:
-    return build(platform.settings(ServingSettings, serving=ServingGroup(observe_seconds=0.1, refresh_seconds=0.5)))
+def service_for(platform: Platform, canary_seconds: float = 60.0) -> Service:
+    group = ServingGroup(observe_seconds=0.1, refresh_seconds=0.5, canary_seconds=canary_seconds)
+    return build(platform.settings(ServingSettings, serving=group))
 
 
 @asynccontextmanager
-async def serving(platform: Platform, spec: PipelineSpec, promote: Any) -> AsyncIterator[str]:
+async def serving(
+    platform: Platform, spec: PipelineSpec, promote: Any, canary_seconds: float = 60.0
+) -> AsyncIterator[str]:
     """Serving with a champion, whose version is given."""
     await platform.declare(spec)
     promoted = await promote(1, bias=0.5)
-    async with platform.running(service_for(platform)):
+    async with platform.running(service_for(platform, canary_seconds)):
         await platform.publish(promoted)
         await platform.wait_for(ModelDeployed)
         yield promoted.data.version
@@ -178,6 +190,106 @@ async def test_what_the_challenger_cannot_answer_the_champion_does(
     assert found["red"].data.model_version == packed["version"]
     assert (seen.data.challenger.rows, seen.data.challenger.failed) == (31, 30)
     assert (seen.data.champion.rows, seen.data.champion.failed) == (30, 0)
+
+
+class Gate:
+    """While it is closed a model that says no keeps its answers to itself."""
+
+    def __init__(self) -> None:
+        self._open = threading.Event()
+        self._open.set()
+        self.close, self.open = self._open.clear, self._open.set
+
+    def passed(self, found: Predictions) -> Predictions:
+        if "no" in found.values:
+            assert self._open.wait(120)
+        return found
+
+
+@pytest.fixture
+def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
+    """Before every model's answers."""
+    made, predict = Gate(), Model.predict
+
+    def held(model: Model, rows: Matrices) -> Predictions:
+        return made.passed(predict(model, rows))
+
+    monkeypatch.setattr(Model, "predict", held)
+    yield made
+    made.open()
+
+
+async def test_no_answer_of_the_champions_waits_for_a_slow_challenger(
+    platform: Platform, spec: PipelineSpec, promote: Any, pack: Any, tried: Tried, gate: Gate
+) -> None:
+    async with serving(platform, spec, promote) as champion:
+        packed = await pack(bias=-3.0)
+        new = packed["version"]
+        await platform.publish(await tried(1, packed, champion, share=0.5))
+        await observed(platform, 1, 0)
+        gate.close()
+        ids: list[str] = []
+        for wave in range(3):  # each shares its batch with requests of the challenger's
+            more = [f"{wave}-{i}" for i in range(20)]
+            await platform.publish(*[request(id_) for id_ in more])
+            await answers(platform, [id_ for id_ in more if not chosen(id_, new, threshold(0.5))])
+            ids += more
+        early = {e.data.prediction_id for e in await platform.events(PredictionCompleted, "sales")}
+        gate.open()
+        found = await answers(platform, ids)
+        seen = await observed(platform, 1, len(ids))
+    theirs = {id_ for id_ in ids if chosen(id_, new, threshold(0.5))}
+    assert early == set(ids) - theirs and len(theirs) > 10
+    assert {id_ for id_, a in found.items() if a.data.model_version == new} == theirs
+    assert (seen.data.challenger.rows, seen.data.challenger.failed) == (len(theirs), 0)
+
+
+async def test_the_champion_answers_what_a_challenger_takes_too_long_for(
+    platform: Platform, spec: PipelineSpec, promote: Any, pack: Any, tried: Tried, gate: Gate
+) -> None:
+    async with serving(platform, spec, promote, canary_seconds=0.1) as champion:
+        packed = await pack(bias=-3.0)
+        await platform.publish(await tried(1, packed, champion, share=0.99))
+        await observed(platform, 1, 0)
+        gate.close()
+        ids = [f"r-{i}" for i in range(30)]
+        await platform.publish(*[request(id_) for id_ in ids])
+        found = await answers(platform, ids)
+        theirs = [id_ for id_ in ids if chosen(id_, packed["version"], threshold(0.99))]
+        seen = await observed(platform, 1, len(ids) + len(theirs))
+        gate.open()
+        assert await platform.events(PredictionFailed, "sales") == []
+    assert {a.data.model_version for a in found.values()} == {champion}
+    assert (seen.data.challenger.rows, seen.data.challenger.failed) == (len(theirs), len(theirs))
+    assert (seen.data.champion.rows, seen.data.champion.failed) == (len(ids), 0)
+
+
+async def test_over_http_nobody_waits_for_a_slow_challenger(
+    platform: Platform, spec: PipelineSpec, promote: Any, pack: Any, tried: Tried, gate: Gate
+) -> None:
+    await platform.declare(spec)
+    champion = (await promote(1, bias=0.5)).data.version
+    packed = await pack(bias=-9.0)
+    new = packed["version"]
+    await tried(1, packed, champion, share=0.5)
+    service = service_for(platform)
+    ids = [f"h-{i}" for i in range(20)]
+    theirs = {id_ for id_ in ids if chosen(id_, new, threshold(0.5))}
+    async with platform.running(service), httpx.AsyncClient(timeout=60) as client:
+        url = f"http://127.0.0.1:{service.port}/v2/models/sales/infer"
+
+        async def ask(id_: str) -> str:
+            answer = await client.post(url, json={"id": id_, "inputs": TENSORS})
+            return str(answer.raise_for_status().json()["model_version"])
+
+        gate.close()
+        async with asyncio.TaskGroup() as group:
+            waiting = {id_: group.create_task(ask(id_)) for id_ in sorted(theirs)}
+            found = {id_: await ask(id_) for id_ in ids if id_ not in theirs}
+            early = {id_ for id_, task in waiting.items() if task.done()}
+            gate.open()
+    assert set(found.values()) == {champion} and not early
+    assert {task.result() for task in waiting.values()} == {new} and 0 < len(theirs) < 20
 
 
 async def test_a_table_is_answered_as_a_whole(
@@ -314,11 +426,6 @@ async def test_after_a_promotion_the_model_before_scores_the_same_rows(
 async def test_requests_over_http_are_shared_by_their_ids(
     platform: Platform, spec: PipelineSpec, promote: Any, pack: Any, tried: Tried
 ) -> None:
-    tensors = [
-        {"name": "height", "datatype": "FP32", "shape": [1], "data": [1.0]},
-        {"name": "weight", "datatype": "FP32", "shape": [1], "data": [0.0]},
-        {"name": "colour", "datatype": "BYTES", "shape": [1], "data": ["red"]},
-    ]
     await platform.declare(spec)
     champion = (await promote(1, bias=0.5)).data.version
     packed = await pack(bias=-9.0)
@@ -329,11 +436,11 @@ async def test_requests_over_http_are_shared_by_their_ids(
         models = f"http://127.0.0.1:{service.port}/v2/models/sales"
         found, outputs = {}, {}
         for i in range(30):
-            done = await client.post(f"{models}/infer", json={"id": f"h-{i}", "inputs": tensors})
+            done = await client.post(f"{models}/infer", json={"id": f"h-{i}", "inputs": TENSORS})
             answer = done.raise_for_status().json()
             found[f"h-{i}"], outputs[answer["model_version"]] = answer["model_version"], answer["outputs"][0]["data"]
-        pinned = await client.post(f"{models}/versions/{champion}/infer", json={"id": "h-0", "inputs": tensors})
-        wrong = await client.post(f"{models}/infer", json={"id": "bad", "inputs": tensors[:1]})
+        pinned = await client.post(f"{models}/versions/{champion}/infer", json={"id": "h-0", "inputs": TENSORS})
+        wrong = await client.post(f"{models}/infer", json={"id": "bad", "inputs": TENSORS[:1]})
         seen = await observed(platform, 1, 31)
     theirs = {id_ for id_, version in found.items() if version == new}
     assert theirs == {id_ for id_ in found if chosen(id_, new, threshold(0.5))} and 0 < len(theirs) < 30

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import re
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, get_args
@@ -65,6 +65,15 @@ class Once:
     """An id is remembered for at least so long, and at most twice as long."""
 
 
+@dataclass(frozen=True, slots=True)
+class Later:
+    """Deliveries of a batch that are completed by themselves, after its others: these wait for none of them."""
+
+    deliveries: "list[Delivery]"
+    completion: "Callable[[], Awaitable[Completion]]"
+    """Begun when the others are completed; the deliveries stay ours meanwhile."""
+
+
 @dataclass(slots=True)
 class Completion:
     """What a batch led to. Deliveries named neither in ``outputs`` nor in ``dead`` stay pending."""
@@ -77,6 +86,13 @@ class Completion:
     guard: tuple[str, bytes | None] | None = None
     """A key and the value it must still have."""
     once: "Once | None" = None
+    later: Later | None = None
+    """For whoever took the batch: the step itself does nothing about it."""
+
+    @property
+    def empty(self) -> bool:
+        """Whether the step has nothing to do."""
+        return not (self.outputs or self.dead or self.writes or self.guard)
 
 
 OnDone = Callable[[str, int, int], None]
@@ -129,6 +145,8 @@ class Mailbox:
         ``guard`` every delivery stands alone; with them a refusal means that nothing at all happened.
         Raises StaleState when the guarded key has another value. While Redis is full it waits, and keeps the entries.
         """
+        if completion.empty:
+            return []
         if completion.outputs and completion.dead and not completion.writes and completion.guard is None:
             # Answers do not wait until the letters of what came with them are written.
             refused = await self._step(replace(completion, dead=[]))

@@ -9,7 +9,7 @@ from typing import Any
 from redis.exceptions import RedisError
 
 from tidemill_shared import history
-from tidemill_shared.delivery import Completion, Delivery, Mailbox
+from tidemill_shared.delivery import Completion, Delivery, Later, Mailbox
 from tidemill_shared.errors import LeaseLost, Retryable, StaleState
 from tidemill_shared.log import logger
 from tidemill_shared.room import when_there_is_room
@@ -106,11 +106,13 @@ class Lane:
         return batch
 
     async def _handle(self, batch: list[Delivery], before: "asyncio.Task[None] | None") -> None:
+        await self._hold(batch, functools.partial(self._work, batch, before))
+
+    async def _hold(self, batch: list[Delivery], work: Callable[[], Awaitable[None]]) -> None:
         """Never raises: what could not be done stays pending."""
         try:
-            history.record("read", batch)
             async with self._mailbox.lease(batch):
-                await self._work(batch, before)
+                await work()
         except LeaseLost as error:
             log.warning("batch dropped: no longer ours", pipeline=self.pipeline, why=str(error))
         except RedisError as error:
@@ -125,6 +127,7 @@ class Lane:
             self._failures = 0
 
     async def _work(self, batch: list[Delivery], before: "asyncio.Task[None] | None") -> None:
+        history.record("read", batch)
         for _ in range(_STALE_ATTEMPTS):
             completion = await when_there_is_room(functools.partial(self._on_batch, self.pipeline, batch))
             if before:  # answers leave in the order of their requests
@@ -138,6 +141,9 @@ class Lane:
                 if refused:
                     log.warning("answers dropped: entries no longer ours", pipeline=self.pipeline, entries=len(refused))
                 if not nothing_done:
+                    if completion.later:
+                        finish = functools.partial(self._finish, completion.later)
+                        self._spawn(self._hold(completion.later.deliveries, finish))
                     return
             # The state we computed on is not the state that is: forget it, drop what is no longer ours, repeat.
             if self._on_stale:
@@ -147,6 +153,12 @@ class Lane:
             if not batch:
                 return
         raise StaleState(f"{self.pipeline}: the state kept changing under {_STALE_ATTEMPTS} attempts")
+
+    async def _finish(self, later: Later) -> None:
+        """What the batch did not wait for."""
+        refused = await self._mailbox.complete(await when_there_is_room(later.completion))
+        if refused:
+            log.warning("answers dropped: entries no longer ours", pipeline=self.pipeline, entries=len(refused))
 
     def _failed(self) -> None:
         self._failures += 1

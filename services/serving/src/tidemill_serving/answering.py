@@ -15,13 +15,13 @@ from tidemill_serving.domain.features import Matrices, Refusal, matrices
 from tidemill_serving.domain.model import Model, Scalar
 from tidemill_serving.loading import Loaded
 from tidemill_serving.models import Models
-from tidemill_serving.outcomes import EXPIRED, NO_ANSWER, NO_MODEL, NO_OBJECT, predicted
+from tidemill_serving.outcomes import EXPIRED, NO_ANSWER, NO_MODEL, NO_OBJECT, predicted, told
 from tidemill_serving.rollouts import Rollouts
 from tidemill_serving.table import Table, TableReader
 from tidemill_serving.tables import table_answers
 from tidemill_serving.trying import Works
 from tidemill_shared.delivery import Completion, Delivery, Once
-from tidemill_shared.telemetry import counter, histogram
+from tidemill_shared.telemetry import histogram
 
 _TABLE = PredictionsRequested.type_name()
 _LARGE_BYTES = 64 * 1024
@@ -50,9 +50,7 @@ class Answering:
             completion = work.complete(batch, self._once_seconds)
         else:
             completion = await asyncio.to_thread(work.complete, batch, self._once_seconds)
-        counted = counter("tidemill.serving.predictions")
-        counted.add(work.answered, {"pipeline": pipeline, "outcome": "completed"})
-        counted.add(work.refused, {"pipeline": pipeline, "outcome": "failed"})
+        told(pipeline, work.answered, work.refused)
         histogram("tidemill.serving.batch.duration").record(time.perf_counter() - started, {"pipeline": pipeline})
         return completion
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import deque
+from collections.abc import Awaitable, Callable
 
 from tidemill_serving.domain.cells import Part, alone, together
 from tidemill_serving.domain.model import Model
@@ -11,13 +12,17 @@ _MOST_ROWS = 1024
 """Of one call; a larger request is a call of its own."""
 _INLINE_ROWS = 128
 """A call of more rows is worth a thread, so that requests go on being read while the model computes."""
+Run = Callable[..., Awaitable[list["Answers | Exception"]]]
+"""How ``_answers`` is called in a thread. It may raise TimeoutError."""
 Waiting = tuple[Part, "asyncio.Future[Answers]"]
 
 
 class Batcher:
-    """Joins the requests for each model; one call a model at a time."""
+    """Joins the requests for each model; one call a model at a time. With ``run`` every call is worth a thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, run: Run | None = None) -> None:
+        self._run: Run = run or asyncio.to_thread
+        self._inline_rows = 0 if run else _INLINE_ROWS
         self._queues: dict[Model, deque[Waiting]] = {}
         self._calls: set[asyncio.Task[None]] = set()
 
@@ -38,7 +43,7 @@ class Batcher:
         batch = _take(queue)
         if not batch:
             del self._queues[model]
-        elif sum(len(inputs) for inputs, _ in batch) <= _INLINE_ROWS:
+        elif sum(len(inputs) for inputs, _ in batch) <= self._inline_rows:
             _settle(batch, _answers(model, [inputs for inputs, _ in batch]))
             asyncio.get_running_loop().call_soon(self._turn, model, queue)
         else:
@@ -47,7 +52,11 @@ class Batcher:
             call.add_done_callback(self._calls.discard)
 
     async def _call(self, model: Model, queue: deque[Waiting], batch: list[Waiting]) -> None:
-        _settle(batch, await asyncio.to_thread(_answers, model, [inputs for inputs, _ in batch]))
+        try:
+            answers = await self._run(_answers, model, [inputs for inputs, _ in batch])
+        except TimeoutError as error:
+            answers = [error] * len(batch)
+        _settle(batch, answers)
         self._turn(model, queue)
 
 

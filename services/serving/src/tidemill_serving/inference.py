@@ -69,36 +69,36 @@ class Inference:
         running = self._tried(name, loaded) if version is None else None
         body = await self._body(scope, receive)
         if running is None:
-            return (await self._by(name, loaded, body))[0]
+            return (await self._by(name, loaded, body, self._batcher))[0]
         return await self._by_either(name, loaded, running, body)
 
     async def _by_either(self, name: str, champion: Loaded, running: Running, body: bytes) -> bytes:
         """While a challenger is tried: some requests are its own; what it cannot answer the champion does."""
         if running.trial.share and running.chooses(_id(body)):
-            with contextlib.suppress(BadRequest, HTTPException):
-                return await self._counted(name, running.loaded, body, running.challenger)
-        return await self._counted(name, champion, body, running.champion)
+            with contextlib.suppress(BadRequest, HTTPException, TimeoutError):
+                return await self._counted(name, running.loaded, body, running.challenger, running.batcher)
+        return await self._counted(name, champion, body, running.champion, self._batcher)
 
-    async def _counted(self, name: str, loaded: Loaded, body: bytes, tally: Tally) -> bytes:
+    async def _counted(self, name: str, loaded: Loaded, body: bytes, tally: Tally, batcher: Batcher) -> bytes:
         started = time.perf_counter()
         try:
-            reply, answers = await self._by(name, loaded, body)
-        except (BadRequest, HTTPException):
+            reply, answers = await self._by(name, loaded, body, batcher)
+        except (BadRequest, HTTPException, TimeoutError):
             tally.add((), 1, time.perf_counter() - started)
             raise
         tally.add(answers.values, 0, time.perf_counter() - started)
         return reply
 
-    async def _by(self, name: str, loaded: Loaded, body: bytes) -> tuple[bytes, Answers]:
-        """The reply of one model, and what it says."""
+    async def _by(self, name: str, loaded: Loaded, body: bytes, batcher: Batcher) -> tuple[bytes, Answers]:
+        """The reply of one model, and what it says. Raises TimeoutError where its calls have a time."""
         if len(body) < _LARGE_BODY_BYTES:
             asked = self._read(body, loaded)
         else:
             asked = await asyncio.to_thread(self._read, body, loaded)
         id_, wanted, rows = asked
         try:
-            answers = await self._batcher.predict(loaded.model, rows)
-        except BadRequest:
+            answers = await batcher.predict(loaded.model, rows)
+        except (BadRequest, TimeoutError):
             raise
         except Exception as error:
             # ONNX Runtime's message may quote the rows, so only its kind is told.

@@ -5,12 +5,20 @@ import numpy as np
 from tidemill_serving.domain.features import Matrices, Refusal
 from tidemill_serving.domain.model import Model, Predictions, Scalar
 from tidemill_shared.log import logger
+from tidemill_shared.telemetry import counter
 
 log = logger(__name__)
 NO_MODEL = Refusal("no_model", None, "no model has been promoted for this pipeline yet")
 NO_OBJECT = Refusal("wrong_type", "features", "features must be an object of feature names and their values")
 EXPIRED = Refusal("expired", "expires_at", "the request had expired before its turn came")
 NO_ANSWER = Refusal("model_failed", None, "the model could not answer this row")
+
+
+def told(pipeline: str, answered: int, refused: int) -> None:
+    """Count a pipeline's answers."""
+    counted = counter("tidemill.serving.predictions")
+    counted.add(answered, {"pipeline": pipeline, "outcome": "completed"})
+    counted.add(refused, {"pipeline": pipeline, "outcome": "failed"})
 
 
 def predicted(model: Model, inputs: Matrices) -> Predictions:

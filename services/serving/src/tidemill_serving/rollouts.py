@@ -9,6 +9,7 @@ from redis.exceptions import RedisError
 from tidemill_contracts.artifacts import trial_key, trials_prefix
 from tidemill_contracts.events import RolloutChanged, RolloutObserved
 from tidemill_contracts.rollout import Observation, ObservedRollout, Trial
+from tidemill_serving.apart import Apart
 from tidemill_serving.bins import edges_of
 from tidemill_serving.loading import Loaded, Loader
 from tidemill_serving.models import Models
@@ -99,8 +100,10 @@ class Rollouts:
                         log.warning("cannot look at the rollouts", pipeline=pipeline, why=str(error))
 
     async def stop(self) -> None:
-        """No more shadows."""
+        """No more shadows, and no more of the challengers' threads."""
         await self._shadows.stop()
+        for running in self._running.values():
+            running.apart.close()
 
     async def observe(self) -> None:
         """Tell what was counted, now and then."""
@@ -151,8 +154,10 @@ class Rollouts:
 
     async def _end(self, trial: Trial, *, drop: bool) -> None:
         """Nothing is tried. A challenger that was promoted stays at hand until the promotion is carried out."""
-        self._running.pop(trial.pipeline, None)
+        running = self._running.pop(trial.pipeline, None)
         self._problems.pop(trial.pipeline, None)
+        if running and drop:
+            running.apart.close()
         if drop:
             self._models.shelf.try_out(trial.pipeline, None)
         if self._ended.get(trial.pipeline) != trial.sequence:
@@ -184,7 +189,8 @@ class Rollouts:
             stage=trial.stage,
             share=trial.share,
         )
-        return Running(trial, loaded, Tally(trial.against, edges), Tally(trial.version, edges))
+        apart = Apart(self._settings.canary_seconds)
+        return Running(trial, loaded, Tally(trial.against, edges), Tally(trial.version, edges), apart)
 
     async def _tell(self, pipeline: str) -> None:
         observed = self._observed(pipeline)

@@ -16,6 +16,8 @@ class ServingGroup(Group):
     """How often the registry is looked at for promotions whose event never came."""
     observe_seconds: float = Field(default=1.0, ge=0.05, le=3600)
     """How often it is told what champion and challenger of a rollout did."""
+    canary_seconds: float = Field(default=1.0, gt=0, le=60)
+    """A request of a canary waits so long for the challenger; then the champion answers it."""
     max_rows: int = Field(default=10_000, ge=1, le=1_000_000)
     """Rows of one HTTP request, at most."""
     explain_rows: int = Field(default=16, ge=1, le=1_000)

@@ -1,21 +1,31 @@
-"""A batch while a challenger is tried beside the champion: some requests are the challenger's, all are counted."""
+"""A batch while a challenger is tried beside the champion: some requests are the challenger's, all are counted.
 
+The challenger's requests are a batch of their own, in a thread of its own: no answer of the champion's waits for it.
+"""
+
+import asyncio
+import functools
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import orjson
 
 from tidemill_contracts.rollout import Trial
 from tidemill_serving import encode
+from tidemill_serving.apart import Apart
+from tidemill_serving.batching import Batcher
 from tidemill_serving.domain.share import chosen, threshold
 from tidemill_serving.loading import Loaded
+from tidemill_serving.outcomes import told
 from tidemill_serving.tally import Tally
-from tidemill_shared.delivery import Completion, Delivery
+from tidemill_shared.delivery import Completion, Delivery, Later
 from tidemill_shared.log import logger
 
 log = logger(__name__)
+_WAITING = 1_024
+"""Requests that may wait for a challenger; what comes beyond them is the champion's."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +36,12 @@ class Running:
     loaded: Loaded
     champion: Tally
     challenger: Tally
+    apart: Apart
+    batcher: Batcher = field(init=False)
+    """Of HTTP requests, in the same thread."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "batcher", Batcher(self.apart.run))
 
     def chooses(self, id_: str) -> bool:
         """Whether the challenger answers this request."""
@@ -47,8 +63,8 @@ Works = Callable[[str, Loaded], Work]
 
 
 class Trying:
-    """As ``Work``, with two models. What the challenger cannot answer the champion does: the trial costs nobody an
-    answer, and the challenger its place."""
+    """As ``Work``, with two models. What the challenger cannot answer, or not in its time, the champion does: the trial
+    costs nobody an answer, and the challenger its place."""
 
     def __init__(self, work: Works, champion: Loaded, running: Running) -> None:
         self._work = work
@@ -58,14 +74,40 @@ class Trying:
         self.refused = 0
 
     def complete(self, batch: list[Delivery], once_seconds: float) -> Completion:
-        """Answers and dead letters of both."""
-        theirs = [d for d in batch if self._running.chooses(_id(d.body))] if self._running.trial.share else []
-        found = self._by_challenger(theirs, once_seconds) if theirs else None
-        if found is None:
-            return self._by_champion(batch, once_seconds)
-        done = {(d.stream, d.entry) for d, _ in found.outputs}
+        """The champion's answers and dead letters; the challenger's come later."""
+        theirs, left = self._shared(batch)
+        found = self._by_champion(left, once_seconds) if left else Completion()
+        if theirs:
+            found.later = Later(theirs, functools.partial(self._later, theirs, once_seconds))
+        return found
+
+    def _shared(self, batch: list[Delivery]) -> tuple[list[Delivery], list[Delivery]]:
+        """The challenger's part, unless it is behind, and the champion's."""
+        running = self._running
+        if not running.trial.share or running.apart.waiting >= _WAITING:
+            return [], batch
+        parts: tuple[list[Delivery], list[Delivery]] = [], []
+        for delivery in batch:
+            parts[not running.chooses(_id(delivery.body))].append(delivery)
+        return parts
+
+    async def _later(self, batch: list[Delivery], once_seconds: float) -> Completion:
+        apart = self._running.apart
+        apart.waiting += len(batch)
+        try:
+            found = await self._by_challenger(batch, once_seconds)
+        finally:
+            apart.waiting -= len(batch)
+        done = {(d.stream, d.entry) for d, _ in found.outputs} if found else set()
+        told(self._running.trial.pipeline, len(done), 0)
         left = [d for d in batch if (d.stream, d.entry) not in done]
-        return _joined(found, self._by_champion(left, once_seconds)) if left else found
+        if not left:
+            assert found is not None  # noqa: S101 - what is not left was answered
+            return found
+        own = Trying(self._work, self._champion, self._running)
+        rest = await asyncio.to_thread(own._by_champion, left, once_seconds)
+        told(self._running.trial.pipeline, own.answered, own.refused)
+        return _joined(found, rest) if found else rest
 
     def _by_champion(self, batch: list[Delivery], once_seconds: float) -> Completion:
         work = self._work(self._running.trial.pipeline, self._champion)
@@ -76,31 +118,50 @@ class Trying:
         self.refused += work.refused
         return found
 
-    def _by_challenger(self, batch: list[Delivery], once_seconds: float) -> Completion | None:
-        """What it answered; None when it broke."""
-        work = self._work(self._running.trial.pipeline, self._running.loaded)
-        found = counted(work, batch, once_seconds, self._running.challenger)
-        if found is None:
+    async def _by_challenger(self, batch: list[Delivery], once_seconds: float) -> Completion | None:
+        """What it answered; None when it broke or took too long."""
+        running, known = self._running, self._running.apart.stuck
+        work = self._work(running.trial.pipeline, running.loaded)
+        try:
+            found, seconds = await running.apart.run(timed, work, batch, once_seconds)
+        except TimeoutError:
+            if not known:
+                log.warning(
+                    "a challenger took too long", pipeline=running.trial.pipeline, version=running.trial.version
+                )
+            found, seconds = None, running.apart.seconds
+        _take(running.challenger, found, len(batch), seconds)
+        if found is None or found.once is None:
             return None
-        assert found.once is not None  # noqa: S101 - requests are answered once
         pairs = zip(found.outputs, found.once.ids, strict=True)
         kept = [(output, id_) for output, id_ in pairs if not _refuses(*output[1][0])]
-        self.answered += len(kept)
         ids = tuple(id_ for _, id_ in kept)
         return Completion(outputs=[output for output, _ in kept], once=replace(found.once, ids=ids))
 
 
 def counted(work: Work, batch: list[Delivery], once_seconds: float, tally: Tally) -> Completion | None:
     """What a model that is on trial makes of a batch, counted; None when it broke, which is no answer to any of it."""
+    found, seconds = timed(work, batch, once_seconds)
+    _take(tally, found, len(batch), seconds)
+    return found
+
+
+def timed(work: Work, batch: list[Delivery], once_seconds: float) -> tuple[Completion | None, float]:
+    """What a model on trial makes of a batch, None when it broke, and how many seconds that took."""
     started = time.perf_counter()
+    found = None
     try:
         found = work.complete(batch, once_seconds)
     except Exception as error:  # whatever is wrong with it, the champion answers
-        log.error("a model on trial failed", version=tally.version, kind=type(error).__name__)
-        tally.add((), len(batch), time.perf_counter() - started)
-        return None
-    tally.take(bodies(found), time.perf_counter() - started)
-    return found
+        log.error("a model on trial failed", kind=type(error).__name__)
+    return found, time.perf_counter() - started
+
+
+def _take(tally: Tally, found: Completion | None, rows: int, seconds: float) -> None:
+    if found is None:
+        tally.add((), rows, seconds)
+    else:
+        tally.take(bodies(found), seconds)
 
 
 def _id(body: bytes) -> str:
