@@ -99,9 +99,9 @@ def test_an_operators_request_cannot_be_forged_changed_or_reused(keys: KeySettin
         ApprovedModel(version="a" * 12, by="ann"), subject=f"sales/{'a' * 12}", source="urn:test"
     )
     rollback = RollbackRequested.root(RequestedRollback(by="ann"), subject="sales", source="urn:test")
-    signed = seal.approved(approval)
+    signed = seal.sealed(approval)
     check.check(ModelApproved.model_validate_json(signed.to_json()))
-    check.check(RollbackRequested.model_validate_json(seal.rollback(rollback).to_json()))
+    check.check(RollbackRequested.model_validate_json(seal.sealed(rollback).to_json()))
     other = signed.data.model_copy(update={"version": "b" * 12})
     borrowed = rollback.data.model_copy(update={"signature": signed.data.signature})
     for forged in (
@@ -136,7 +136,7 @@ def test_what_was_signed_before_a_rotation_is_believed_unless_it_is_to_be_forgot
         package = Signer(made.private_key).attest("packages/x", "a" * 64)
         return (
             PromotionSeal.of(keys()).sealed(promotion()).to_json(),
-            OperatorSeal.of(keys()).rollback(rollback),
+            OperatorSeal.of(keys()).sealed(rollback),
             package,
         )
 

@@ -1,23 +1,38 @@
-"""A challenger beside the champion: serving and validation together, on real servers."""
+"""A challenger beside the champion: serving, validation and the command together, on real servers."""
 
 import asyncio
+import json
+import signal
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 import onnx
+import pytest
+from click.testing import Result
 from onnx import TensorProto, helper, numpy_helper
+from typer.testing import CliRunner
 
+from tidemill_console.app import app
 from tidemill_contracts.artifacts import package_key, promotion_key, report_key, trial_key
 from tidemill_contracts.document import Document, content_version
-from tidemill_contracts.events import PredictionCompleted, PredictionFailed, PredictionRequested, RolloutChanged
+from tidemill_contracts.events import (
+    PredictionCompleted,
+    PredictionFailed,
+    PredictionRequested,
+    RolloutChanged,
+    RolloutObserved,
+)
 from tidemill_contracts.package import Golden, GoldenPrediction, PackageManifest, Signature, Tensor
 from tidemill_contracts.pipeline import PipelineSpec
 from tidemill_contracts.prediction import RequestedPrediction
 from tidemill_contracts.promotion import Promotion, ValidationReport
-from tidemill_contracts.rollout import RolloutPolicy, Trial
+from tidemill_contracts.rollout import Observation, ObservedRollout, RolloutPolicy, Trial
+from tidemill_contracts.streams import state_key
 from tidemill_serving.app import build as build_serving
 from tidemill_serving.settings import ServingGroup, ServingSettings
+from tidemill_shared.credentials import Credentials
 from tidemill_shared.seal import PromotionSeal
 from tidemill_shared.signing import Signer
 from tidemill_shared.testing.platform import Platform
@@ -199,3 +214,56 @@ async def test_a_challenger_that_answers_otherwise_is_stopped_before_anybody_see
     assert end.data.version == new and "fails" in end.data.reason
     assert {a.data.model_version for a in answers} == {old}
     assert await platform.events(PredictionFailed, NAME) == []
+
+
+@pytest.fixture
+def tidemill(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Awaitable[Result]]:
+    """The command, as an operator runs it who has the key for requests."""
+    made = Credentials(platform.directory / "credentials")
+    known = platform.environment(KEYS__OPERATOR_PRIVATE_FILE=str(made.operator_private_key))
+    for name, value in known.items():
+        monkeypatch.setenv(name, value)
+    # The command runs beside the test's loop, in a thread, where no signal can be handled.
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+
+    async def run(*words: str) -> Result:
+        return await asyncio.to_thread(CliRunner().invoke, app, [*words])
+
+    return run
+
+
+async def test_a_person_sees_hastens_and_ends_a_trial(
+    platform: Platform, tidemill: Callable[..., Awaitable[Result]]
+) -> None:
+    await platform.declare(SPEC)
+    old, new = await begun(platform, 1.01)
+    settings = platform.settings(ValidationSettings)
+    file = Credentials(platform.directory / "credentials").operator_public_key
+    keys = settings.keys.model_copy(update={"operator_public_file": file})
+    counts = {"champion": Observation(version=old, rows=9), "challenger": Observation(version=new, rows=9, failed=2)}
+    for run in ("one", "two"):
+        data = ObservedRollout.model_validate({"trial": 1, "run": run, **counts})
+        await platform.publish(RolloutObserved.root(data, subject=f"{NAME}/{new}", source="urn:test"))
+    async with platform.running(build_validation(settings.model_copy(update={"keys": keys}))):
+        async with asyncio.timeout(60):  # until the counts are known
+            while await platform.redis.hlen(state_key(platform.namespace, "validation", f"rollout:{NAME}")) < 2:
+                await asyncio.sleep(0.05)
+        shown = json.loads((await tidemill("trial", "show", NAME, "--json")).stdout)
+        said = (await tidemill("trial", "show", NAME)).output
+        status = (await tidemill("status")).output
+        words = ("trial", "advance", NAME, "--reason", "a quiet night", "--json")
+        hastened = json.loads((await tidemill(*words)).stdout)
+        ended = await tidemill("trial", "end", NAME, "--refuse", "--reason", "it smells")
+        nothing = await tidemill("trial", "promote", NAME)
+        unknown = await tidemill("trial", "show", "gouge")
+        later = json.loads((await tidemill("trial", "show", NAME, "--json")).stdout)
+    assert (shown["trial"]["version"], shown["trial"]["stage"], shown["champion"]) == (new, "shadow", old)
+    assert shown["counted"] == {"rows": 18, "failed": 4, "champion_rows": 18, "champion_failed": 0}
+    assert f"{new} is tried beside {old}: shadow, entry 1" in said and "18 rows, 4 failed" in said
+    assert f"{NAME} tries {new}: shadow" in status and f"tidemill trial end {NAME}" in status
+    assert (hastened["stage"], hastened["share"], hastened["evidence"]["rows"]) == ("canary", 0.2, 18)
+    assert hastened["reason"].endswith(": a quiet night")
+    assert ended.exit_code == 0 and "abandoned" in ended.output
+    assert (nothing.exit_code, unknown.exit_code) == (1, 1)
+    assert "tries nothing now" in nothing.output and f"declared: {NAME}" in unknown.output
+    assert later["trial"] is None and [t["refused"] for t in later["log"]] == [False, False, True]

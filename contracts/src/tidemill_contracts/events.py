@@ -46,7 +46,7 @@ from tidemill_contracts.promotion import (
     RequestedRollback,
     ValidatedModel,
 )
-from tidemill_contracts.rollout import ChangedRollout, ObservedRollout
+from tidemill_contracts.rollout import ChangedRollout, ObservedRollout, RequestedTrial
 from tidemill_contracts.table import AnsweredRows, CompletedTable, FailedTable, RequestedTable
 
 _Plane = Literal["control", "data"]
@@ -239,6 +239,14 @@ class RolloutChanged(Event[ChangedRollout]):
     publishers: ClassVar[tuple[str, ...]] = ("validation",)
     consumers: ClassVar[tuple[str, ...]] = ("serving",)
     type: Literal["rollout.changed.v1"] = "rollout.changed.v1"
+
+
+class TrialRequested(Event[RequestedTrial]):
+    """A person hastens or ends what is tried beside the champion."""
+
+    publishers: ClassVar[tuple[str, ...]] = ("operator",)
+    consumers: ClassVar[tuple[str, ...]] = ("validation",)
+    type: Literal["trial.requested.v1"] = "trial.requested.v1"
 
 
 class RolloutObserved(Event[ObservedRollout]):

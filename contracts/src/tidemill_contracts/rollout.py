@@ -129,6 +129,21 @@ class Trial(Document):
         return self.stage in ("finished", "abandoned")
 
 
+class RequestedTrial(Document):
+    """Payload of ``trial.requested``: what a person wants of the trial that is under way."""
+
+    action: Literal["advance", "promote", "end"]
+    """``advance``: the next stage now, or after the last one the promotion; ``promote``: at once; ``end``: no more."""
+    trial: int = Field(ge=1)
+    """Sequence number of the entry that is meant; when another one has followed meanwhile, nothing is done."""
+    refuse: bool = False
+    """With ``end``: the challenger is not promoted or tried again."""
+    by: str = Field(max_length=200)
+    reason: str = Field(default="", max_length=500)
+    signature: str | None = Field(default=None, max_length=128)
+    """Base64 of the operator's Ed25519 signature over the request."""
+
+
 class ChangedRollout(Document):
     """Payload of ``rollout.changed``: a trial began, went on to its next stage, or ended."""
 

@@ -3,8 +3,16 @@
 from typing import Any
 
 from tidemill_contracts.artifacts import promotion_key
-from tidemill_contracts.events import EventDeadLettered, ModelApproved, ModelPromoted, ModelValidated, RollbackRequested
+from tidemill_contracts.events import (
+    EventDeadLettered,
+    ModelApproved,
+    ModelPromoted,
+    ModelValidated,
+    RollbackRequested,
+    TrialRequested,
+)
 from tidemill_contracts.promotion import ApprovedModel, Promotion, RequestedRollback
+from tidemill_contracts.rollout import RequestedTrial
 from tidemill_shared.credentials import Credentials
 from tidemill_shared.seal import OperatorSeal
 from tidemill_shared.testing.platform import Platform
@@ -43,15 +51,17 @@ async def test_only_an_operator_approves_and_rolls_back(platform: Platform, shel
     package = await shelf.package(models.good, A, await shelf.dataset(models.unseen(300)))
     approval = ModelApproved.root(ApprovedModel(version=A, by="eve"), subject=f"{shelf.name}/{A}", source="urn:test")
     rollback = RollbackRequested.root(RequestedRollback(by="eve"), subject=shelf.name, source="urn:test")
+    wanted = RequestedTrial(action="promote", trial=1, by="eve")
+    trial = TrialRequested.root(wanted, subject=shelf.name, source="urn:test")
     async with platform.running(build(settings)):
         await platform.publish(package)
         await platform.wait_for(ModelValidated, timeout=40)
-        await platform.publish(approval, rollback)
-        for event in (approval, rollback):
+        await platform.publish(approval, rollback, trial)
+        for event in (approval, rollback, trial):
             letter = await platform.wait_for(EventDeadLettered, lambda e, event=event: e.data.event_id == event.id)
             assert "is not signed" in letter.data.message
         assert await platform.events(ModelPromoted) == []
-        signed = seal.approved(approval.model_copy(update={"id": "by-ann"}))
+        signed = seal.sealed(approval.model_copy(update={"id": "by-ann"}))
         await platform.publish(signed)
         found = await platform.wait_for(ModelPromoted, timeout=40)
     assert (found.data.version, found.causationid) == (A, "by-ann")

@@ -9,14 +9,16 @@ from tidemill_contracts.artifacts import ArtifactRef, promotions_prefix, trials_
 from tidemill_contracts.dataset import PreparedDataset
 from tidemill_contracts.events import (
     DatasetPrepared,
+    EventDeadLettered,
     ModelPackaged,
     ModelPromoted,
     ModelRejected,
     RolloutChanged,
     RolloutObserved,
+    TrialRequested,
 )
 from tidemill_contracts.pipeline import PipelineSpec
-from tidemill_contracts.rollout import Observation, ObservedRollout, RolloutPolicy, Trial
+from tidemill_contracts.rollout import Observation, ObservedRollout, RequestedTrial, RolloutPolicy, Trial
 from tidemill_shared.testing.platform import Platform
 from tidemill_validation.app import build
 from tidemill_validation.domain import rollout
@@ -126,6 +128,66 @@ async def test_a_bad_challenger_is_stopped_with_its_reason_and_not_tried_again(
     assert (end.data.stage, end.data.share) == ("abandoned", 0.0) and word in end.data.reason
     assert rejected.data.version == B and word in rejected.data.reasons[0].message
     assert "withdrawn" in [r.code for r in refused.data.reasons]
+
+
+def wanted(trial: int, action: str, **facts: Any) -> TrialRequested:
+    data = RequestedTrial.model_validate({"trial": trial, "action": action, "by": "ann", **facts})
+    return TrialRequested.root(data, subject="flow", source="urn:test")
+
+
+async def asked(platform: Platform, event: TrialRequested) -> RolloutChanged:
+    await platform.publish(event)
+    return await platform.wait_for(RolloutChanged, after(event), timeout=40)
+
+
+async def test_a_person_hastens_a_trial_and_promotes(platform: Platform, shelf: Any, models: Any) -> None:
+    packages = await two(shelf, models)
+    await platform.declare(staged(shelf, shadow=True))
+    async with platform.running(build(platform.settings(ValidationSettings))):
+        first = await judged(platform, *packages)
+        await platform.publish(observed(first.data.sequence, 50))
+        late = wanted(7, "end")  # about an entry that there is not: it ends nothing
+        await platform.publish(late)
+        letter = await platform.wait_for(EventDeadLettered, lambda e: e.data.event_id == late.id, timeout=40)
+        second = await asked(platform, wanted(first.data.sequence, "advance", reason="a quiet night"))
+        promote = wanted(second.data.sequence, "promote")
+        third = await asked(platform, promote)
+        promoted = await platform.wait_for(ModelPromoted, after(promote), timeout=40)
+        await platform.publish(promote)  # once more, as after a crash
+        async with asyncio.timeout(40):
+            while [e.id for e in await platform.events(RolloutChanged)].count(third.id) < 2:
+                await asyncio.sleep(0.05)
+    assert [(e.data.stage, e.data.share) for e in (first, second, third)] == [
+        ("shadow", 0.0),
+        ("canary", 0.1),
+        ("finished", 0.0),
+    ]
+    assert "has gone on to 1 (shadow)" in letter.data.message
+    assert second.data.reason == "hastened by ann: a quiet night"
+    assert second.data.evidence is not None and second.data.evidence.rows == 50
+    assert (promoted.data.version, promoted.data.reason) == (B, "rolled out: promoted by ann")
+    assert len(await platform.store.list(trials_prefix(shelf.name))) == 3
+
+
+@pytest.mark.parametrize("refuse", [False, True])
+async def test_a_person_ends_a_trial(platform: Platform, shelf: Any, models: Any, refuse: bool) -> None:
+    packages = await two(shelf, models)
+    await platform.declare(staged(shelf))
+    async with platform.running(build(platform.settings(ValidationSettings))):
+        first = await judged(platform, *packages)
+        end = await asked(platform, wanted(first.data.sequence, "end", reason="a holiday", refuse=refuse))
+        again = await shelf.package(models.good, B, await shelf.dataset(models.unseen(300)))
+        await platform.publish(again)
+        if refuse:
+            refused = await platform.wait_for(ModelRejected, after(again), timeout=40)
+            assert "withdrawn" in [r.code for r in refused.data.reasons]
+        else:  # nothing is held against it
+            tried = await platform.wait_for(RolloutChanged, after(again), timeout=40)
+            assert (tried.data.version, tried.data.stage, tried.data.share) == (B, "canary", 0.1)
+        assert [p.data.version for p in await platform.events(ModelPromoted)] == [A]
+        assert len(await platform.events(ModelRejected)) == 2 * refuse
+    assert (end.data.stage, end.data.reason) == ("abandoned", "ended by ann: a holiday")
+    assert end.data.evidence is None
 
 
 async def arrived(shelf: Any, rows: Any, version: str) -> DatasetPrepared:

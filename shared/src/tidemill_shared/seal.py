@@ -12,14 +12,15 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from tidemill_contracts.document import canonical_json
-from tidemill_contracts.events import AnchorRequested, ModelApproved, RollbackRequested
+from tidemill_contracts.events import AnchorRequested, ModelApproved, RollbackRequested, TrialRequested
 from tidemill_contracts.promotion import Anchor, Promotion
 from tidemill_contracts.rollout import Trial
 from tidemill_shared.errors import Poison
 from tidemill_shared.settings import KeySettings
 from tidemill_shared.signing import PublicKeys, pae, private_key
 
-OperatorRequest = ModelApproved | RollbackRequested | AnchorRequested
+OperatorRequest = ModelApproved | RollbackRequested | AnchorRequested | TrialRequested
+RequestT = TypeVar("RequestT", ModelApproved, RollbackRequested, AnchorRequested, TrialRequested)
 Entry = Promotion | Trial | Anchor
 EntryT = TypeVar("EntryT", Promotion, Trial, Anchor)
 _KINDS: dict[type[Entry], str] = {
@@ -126,17 +127,7 @@ class OperatorSeal:
         """From its file. Raises ConfigurationError."""
         return cls(private_key(settings.operator_private_file, "TIDEMILL_KEYS__OPERATOR_PRIVATE_FILE"))
 
-    def approved(self, event: ModelApproved) -> ModelApproved:
-        """The approval with its signature."""
-        data = event.data.model_copy(update={"signature": _sign(self._key, _request(event))})
-        return event.model_copy(update={"data": data})
-
-    def anchor(self, event: AnchorRequested) -> AnchorRequested:
-        """The request with its signature."""
-        data = event.data.model_copy(update={"signature": _sign(self._key, _request(event))})
-        return event.model_copy(update={"data": data})
-
-    def rollback(self, event: RollbackRequested) -> RollbackRequested:
+    def sealed(self, event: RequestT) -> RequestT:
         """The request with its signature."""
         data = event.data.model_copy(update={"signature": _sign(self._key, _request(event))})
         return event.model_copy(update={"data": data})

@@ -23,6 +23,7 @@ from tidemill_console.commands import (
     selftest,
     stack,
     trace,
+    trial,
     wait,
     watch,
 )
@@ -78,4 +79,5 @@ app.command()(recovery.backup)
 app.command()(recovery.restore)
 app.command()(acceptance)
 app.command()(drill)
+app.add_typer(trial.app, name="trial")
 app.add_typer(dead_letters.app, name="dead-letters")

@@ -19,6 +19,7 @@ _ESSENTIALS = {
     "model.rejected.v1": ("version", "reasons"),
     "model.promoted.v1": ("version", "sequence", "kind", "reason"),
     "rollout.changed.v1": ("version", "stage", "share", "reason"),
+    "trial.requested.v1": ("action", "trial", "by", "reason"),
     "model.deployed.v1": ("version", "instance", "seconds"),
     "drift.evaluated.v1": ("kind", "verdict", "score"),
     "drift.detected.v1": ("kind", "noticed_at", "began_at", "features"),

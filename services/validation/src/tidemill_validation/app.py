@@ -21,6 +21,7 @@ def build(settings: ValidationSettings) -> Service:
     service.bus.consume(judge.anchoring.on_anchor_requested)
     service.bus.consume(judge.baking.on_dataset_prepared)
     service.bus.consume(judge.conducting.on_rollout_observed)
+    service.bus.consume(judge.steering.on_trial_requested)
     service.on_start(judge.child.warm)
     service.on_stop(judge.child.stop)
     return service

@@ -22,13 +22,14 @@ from tidemill_contracts.rollout import Trial
 from tidemill_shared.log import logger
 from tidemill_shared.service import Service
 from tidemill_validation.anchoring import Anchoring
-from tidemill_validation.conducting import Conducting, Outcome
+from tidemill_validation.conducting import Conducting
 from tidemill_validation.domain import looks
 from tidemill_validation.job import Job, Judged
 from tidemill_validation.jobs import Fresh, Jobs
 from tidemill_validation.packages import Packages
 from tidemill_validation.promoting import Choice, Registry, announced
 from tidemill_validation.reporting import Reports, comparison, gain, validated
+from tidemill_validation.steps import Outcome, said
 from tidemill_validation.waiting import Candidate, Waiting
 
 log = logger(__name__)
@@ -68,7 +69,7 @@ class Baking:
             return [announced(event, done)]
         begun = await self._conducting.begun(event)
         if begun:
-            return self._conducting.said(event, begun)
+            return said(event, begun)
         spec = await self._pipelines.spec(pipeline)
         champion = await self._registry.champion(pipeline)
         if spec is None or champion is None:

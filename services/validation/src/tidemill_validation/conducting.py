@@ -1,43 +1,41 @@
 """Rollouts: when a challenger that passed the gate is tried beside the champion, goes on, is promoted or is stopped."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
 
-from tidemill_contracts.dataset import Reason
 from tidemill_contracts.envelope import Event
-from tidemill_contracts.events import ModelPromoted, ModelRejected, RolloutChanged, RolloutObserved
+from tidemill_contracts.events import ModelPromoted, RolloutChanged, RolloutObserved
 from tidemill_contracts.pipeline import PipelineSpec
-from tidemill_contracts.promotion import Promotion, RejectedModel
-from tidemill_contracts.rollout import DURATION_STEP, Evidence, RolloutPolicy, Trial
+from tidemill_contracts.promotion import Promotion
+from tidemill_contracts.rollout import RolloutPolicy, Trial
 from tidemill_shared.service import Service
-from tidemill_shared.telemetry import counter
 from tidemill_validation.domain import rollout
-from tidemill_validation.observations import Observations, Seen, limits_of
+from tidemill_validation.observations import Observations, limits_of
 from tidemill_validation.packages import Packages
 from tidemill_validation.promoting import Choice, Registry, announced
+from tidemill_validation.steps import Outcome, Steps, evidence_of, said
 from tidemill_validation.trials import Trials, changed
 from tidemill_validation.watching import Watching
-
-Outcome = list[ModelPromoted | ModelRejected | RolloutChanged]
 
 
 class Conducting:
     """Conducts one trial a pipeline at a time."""
 
-    def __init__(self, service: Service, registry: Registry, packages: Packages, trials: Trials) -> None:
-        self._bus = service.bus
+    def __init__(
+        self,
+        service: Service,
+        registry: Registry,
+        packages: Packages,
+        trials: Trials,
+        observations: Observations,
+        steps: Steps,
+    ) -> None:
         self._pipelines = service.pipelines
         self._registry = registry
         self._trials = trials
-        self._observations = Observations(service.bus)
-        self._watching = Watching(service, registry, packages, self._observations)
-
-    @asynccontextmanager
-    async def _turn(self, pipeline: str) -> AsyncIterator[None]:
-        async with self._bus.lock(f"rollout:{pipeline}"):
-            yield
+        self._observations = observations
+        self._steps = steps
+        self._watching = Watching(service, registry, packages, observations)
 
     async def begun(self, event: Event[Any]) -> Trial | None:
         """The entry this event has led to, when it was handled before."""
@@ -54,7 +52,7 @@ class Conducting:
         if against is None or not spec.rollout.stages:
             return await self._registry.promote(event, choice, against=(against,))
         stage, share = spec.rollout.stages[0]
-        async with self._turn(event.pipeline):
+        async with self._steps.turn(event.pipeline):
             present = await self._trials.newest(event.pipeline)
             if present and present.cause == event.id:
                 return changed(event, present)
@@ -82,7 +80,7 @@ class Conducting:
 
     async def on_rollout_observed(self, event: RolloutObserved) -> Outcome | None:
         """Counts of a serving process: add them up and decide."""
-        async with self._turn(event.pipeline):
+        async with self._steps.turn(event.pipeline):
             if event.data.promotion is not None:
                 returned = await self._watching.judge(event)
                 return [returned] if returned else None
@@ -90,8 +88,7 @@ class Conducting:
             if trial is None:
                 return None
             if trial.cause == event.id:  # a crash came between the log and the events
-                promoted = await self._registry.caused_by(event) if trial.stage == "finished" else None
-                return [*([announced(event, promoted)] if promoted else []), *self.said(event, trial)]
+                return await self._steps.again(event, trial)
             if trial.over or trial.sequence != event.data.trial:
                 return None
             return await self._decide(event, trial)
@@ -100,13 +97,17 @@ class Conducting:
         champion = await self._registry.champion(event.pipeline)
         if champion and champion.version == trial.version:
             done = await self._registry.caused_by(event)
-            ended = await self._append(event, trial, "finished", reason="it is the champion", evidence=trial.evidence)
+            ended = await self._steps.append(
+                event, trial, "finished", reason="it is the champion", evidence=trial.evidence
+            )
             return [*([announced(event, done)] if done else []), *ended]
         if champion is None or champion.version != trial.against:
-            return await self._append(event, trial, "abandoned", reason="the champion it was tried beside has changed")
+            return await self._steps.append(
+                event, trial, "abandoned", reason="the champion it was tried beside has changed"
+            )
         if event.data.problem:
             reason = f"it cannot be loaded: {event.data.problem}"
-            return await self._append(event, trial, "abandoned", reason=reason, refused=True)
+            return await self._steps.append(event, trial, "abandoned", reason=reason, refused=True)
         seen = await self._observations.add(event)
         spec = await self._pipelines.spec(event.pipeline)
         policy = spec.rollout if spec else RolloutPolicy()
@@ -115,71 +116,19 @@ class Conducting:
         verdict = rollout.judge(seen.champion, seen.challenger, limits, seconds)
         evidence = evidence_of(seen)
         if verdict.action == "stop":
-            return await self._append(
+            return await self._steps.append(
                 event, trial, "abandoned", reason=verdict.reason, refused=True, evidence=evidence, code=verdict.code
             )
         if verdict.action == "wait":
             return None
-        return await self._on(event, trial, policy, verdict.reason, evidence)
-
-    async def _on(
-        self, event: RolloutObserved, trial: Trial, policy: RolloutPolicy, reason: str, evidence: Evidence
-    ) -> Outcome:
-        """The next stage, or after the last one the promotion."""
-        step = trial.step + 1
-        if step < len(policy.stages):
-            stage, share = policy.stages[step]
-            return await self._append(event, trial, stage, reason=reason, share=share, step=step, evidence=evidence)
-        why = f"rolled out: {reason}"
-        choice = Choice(trial.version, trial.manifest, trial.attestation, trial.report, why)
-        promoted = await self._registry.promote(event, choice, against=(trial.against,))
-        ended = await self._append(event, trial, "finished", reason=reason, evidence=evidence)
-        return [*([promoted] if promoted else []), *ended]
+        return await self._steps.onward(event, trial, policy, verdict.reason, evidence)
 
     async def stop(self, event: Event[Any], trial: Trial, reason: str, code: str) -> Outcome | None:
         """Abandon a trial whose challenger proved bad elsewhere; None when it is over already."""
-        async with self._turn(event.pipeline):
+        async with self._steps.turn(event.pipeline):
             present = await self._trials.newest(event.pipeline)
             if present and present.cause == event.id:
-                return self.said(event, present)
+                return said(event, present)
             if present is None or present.over or present.version != trial.version:
                 return None
-            return await self._append(event, present, "abandoned", reason=reason, refused=True, code=code)
-
-    async def _append(
-        self, event: Event[Any], trial: Trial, stage: str, *, reason: str, code: str = "", **facts: Any
-    ) -> Outcome:
-        entry = trial.model_dump() | {"share": 0.0, "evidence": None, "stage": stage, "reason": reason, **facts}
-        found = await self._trials.append(event, entry)
-        counter("tidemill.validation.rollouts").add(1, {"pipeline": event.pipeline, "stage": stage})
-        await self._observations.drop(event.pipeline)
-        return self.said(event, found, code)
-
-    @staticmethod
-    def said(event: Event[Any], trial: Trial, code: str = "rollout") -> Outcome:
-        """The events of an entry; a challenger that proved bad is a candidate refused."""
-        if not trial.refused:
-            return [changed(event, trial)]
-        data = RejectedModel(
-            pipeline=trial.pipeline,
-            version=trial.version,
-            manifest=trial.manifest,
-            report=trial.report,
-            reasons=(Reason(code=code or "rollout", message=trial.reason),),
-        )
-        rejected = ModelRejected.caused_by(event, data, subject=f"{trial.pipeline}/{trial.version}")
-        return [changed(event, trial), rejected]
-
-
-def evidence_of(seen: Seen) -> Evidence:
-    """What both did, as a document."""
-    found = rollout.distance(seen.champion.answers, seen.challenger.answers)
-    return Evidence(
-        rows=seen.challenger.rows,
-        failed=seen.challenger.failed,
-        champion_rows=seen.champion.rows,
-        champion_failed=seen.champion.failed,
-        milliseconds=rollout.milliseconds(seen.challenger, DURATION_STEP),
-        champion_milliseconds=rollout.milliseconds(seen.champion, DURATION_STEP),
-        distance=max(0.0, found[0] - found[1]) if found else None,
-    )
+            return await self._steps.append(event, present, "abandoned", reason=reason, refused=True, code=code)

@@ -31,10 +31,13 @@ from tidemill_validation.baking import Baking
 from tidemill_validation.conducting import Conducting
 from tidemill_validation.job import Checked
 from tidemill_validation.jobs import Jobs
+from tidemill_validation.observations import Observations
 from tidemill_validation.packages import Packages
 from tidemill_validation.promoting import Choice, Registry, announced
 from tidemill_validation.reporting import Reports, comparison, gain, held, rejected, validated
 from tidemill_validation.settings import ValidationGroup
+from tidemill_validation.steering import Steering
+from tidemill_validation.steps import Steps
 from tidemill_validation.trials import Trials, changed
 from tidemill_validation.waiting import Waiting
 from tidemill_validation.work import PRELOAD
@@ -65,7 +68,10 @@ class Judge:
         self._jobs = Jobs(service, self._packages, self.anchoring, self.child, settings)
         self._waiting = Waiting(service)
         self._operator = operator
-        self.conducting = Conducting(service, self._registry, self._packages, Trials(service, seal))
+        trials, observations = Trials(service, seal), Observations(service.bus)
+        steps = Steps(service, self._registry, trials, observations)
+        self.conducting = Conducting(service, self._registry, self._packages, trials, observations, steps)
+        self.steering = Steering(operator, service.pipelines, self._registry, trials, observations, steps)
         self.baking = Baking(
             service,
             self._registry,

@@ -1,5 +1,6 @@
 """What the serving processes have counted of a trial's stage; it does not outlive Redis, and is then counted anew."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,20 +30,33 @@ class Observations:
 
     async def add(self, event: RolloutObserved) -> Seen:
         """Keep what a process counted, and add up what all have."""
-        key = self._key(event.pipeline)
-        raw: Any = await self._bus.redis.hgetall(key)
-        kept = {run: ObservedRollout.from_json(body) for run, body in raw.items()}
-        kept = {run: seen for run, seen in kept.items() if _subject(seen) == _subject(event.data)}
+        kept = await self._kept(event.pipeline, _subject(event.data))
         run = event.data.run.encode()
         if run not in kept or _rows(kept[run]) <= _rows(event.data):  # events may come in another order
             kept[run] = event.data
-            await self._bus.redis.hset(key, event.data.run, event.data.to_json())
-        champion = sum((_counts(seen.champion) for seen in kept.values()), Counts())
-        return Seen(champion, sum((_counts(seen.challenger) for seen in kept.values()), Counts()))
+            await self._bus.redis.hset(self._key(event.pipeline), event.data.run, event.data.to_json())
+        return _together(kept.values())
+
+    async def of(self, pipeline: str, trial: int) -> Seen | None:
+        """What all processes have counted of a trial's stage; None where it was nothing."""
+        kept = await self._kept(pipeline, (trial, None))
+        return _together(kept.values()) if kept else None
+
+    async def _kept(self, pipeline: str, subject: tuple[int, int | None]) -> dict[bytes, ObservedRollout]:
+        raw: Any = await self._bus.redis.hgetall(self._key(pipeline))
+        kept = {run: ObservedRollout.from_json(body) for run, body in raw.items()}
+        return {run: seen for run, seen in kept.items() if _subject(seen) == subject}
 
     async def drop(self, pipeline: str) -> None:
         """Another stage begins."""
         await self._bus.redis.delete(self._key(pipeline))
+
+
+def _together(observed: Iterable[ObservedRollout]) -> Seen:
+    champion = challenger = Counts()
+    for seen in observed:
+        champion, challenger = champion + _counts(seen.champion), challenger + _counts(seen.challenger)
+    return Seen(champion, challenger)
 
 
 def _subject(seen: ObservedRollout) -> tuple[int, int | None]:

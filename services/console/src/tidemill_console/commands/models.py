@@ -7,8 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
+from tidemill_console.asking import ask, require
 from tidemill_console.commands.stack import AsJson
-from tidemill_console.connection import Client, connected
+from tidemill_console.connection import connected
 from tidemill_console.output import run, say, show_json
 from tidemill_contracts.artifacts import promotions_prefix
 from tidemill_contracts.envelope import Event
@@ -23,7 +24,7 @@ from tidemill_contracts.model import RequestedTraining, ResumedRetraining
 from tidemill_contracts.promotion import ApprovedModel, Promotion, RequestedAnchor, RequestedRollback
 from tidemill_shared.append_log import AppendLog
 from tidemill_shared.errors import TidemillError
-from tidemill_shared.seal import OperatorSeal
+from tidemill_shared.seal import RequestT
 
 _SOURCE = "urn:tidemill:console"
 Pipeline = Annotated[str, typer.Argument(help="The pipeline.")]
@@ -61,7 +62,7 @@ def approve(
 ) -> None:
     """Let a validated model become champion, where the pipeline asks for a person."""
     data = ApprovedModel(version=version, by=getpass.getuser(), note=note)
-    event = run(_approve(pipeline, ModelApproved.root(data, subject=f"{pipeline}/{version}", source=_SOURCE)))
+    event = run(_sealed(ModelApproved.root(data, subject=f"{pipeline}/{version}", source=_SOURCE)))
     show_json({"event": event.id}) if as_json else say(f"approved {version}")
 
 
@@ -74,7 +75,7 @@ def anchor(
     """Measure later models by the present champion, on its test rows of today."""
     moment = since.replace(tzinfo=UTC) if since and since.tzinfo is None else since
     data = RequestedAnchor(since=moment, by=getpass.getuser(), reason=reason)
-    event = run(_anchor(pipeline, AnchorRequested.root(data, subject=pipeline, source=_SOURCE)))
+    event = run(_sealed(AnchorRequested.root(data, subject=pipeline, source=_SOURCE)))
     show_json({"event": event.id}) if as_json else say(f"asked; follow it with: tidemill watch --pipeline {pipeline}")
 
 
@@ -93,39 +94,20 @@ def rollback(
         say(f"champion of {pipeline} is now {promotion.version}" if promotion else "asked")
 
 
-async def _approve(pipeline: str, event: ModelApproved) -> ModelApproved:
+async def _sealed(event: RequestT) -> RequestT:
     async with connected() as client:
-        await _require(client, pipeline)
-        if client.keys.operator_private_file:
-            event = OperatorSeal.of(client.keys).approved(event)
-        await client.bus.offer(event)
-        return event
-
-
-async def _anchor(pipeline: str, event: AnchorRequested) -> AnchorRequested:
-    async with connected() as client:
-        await _require(client, pipeline)
-        if client.keys.operator_private_file:
-            event = OperatorSeal.of(client.keys).anchor(event)
-        await client.bus.offer(event)
-        return event
+        return await ask(client, event)
 
 
 async def _ask(pipeline: str, *events: Event[Any]) -> None:
     async with connected() as client:
-        await _require(client, pipeline)
+        await require(client, pipeline)
         await client.bus.offer(*events)
-
-
-async def _require(client: Client, pipeline: str) -> None:
-    if await client.pipelines.spec(pipeline) is None:
-        known = ", ".join(client.pipelines.names()) or "none"
-        raise TidemillError(f"no pipeline {pipeline!r} is declared (declared: {known})")
 
 
 async def _rollback(pipeline: str, to: str | None, reason: str, wait: float) -> Promotion | None:
     async with connected() as client:
-        await _require(client, pipeline)
+        await require(client, pipeline)
         log = AppendLog(client.store, promotions_prefix(pipeline), Promotion)
         entries = await log.entries()
         champion = entries[-1][1].version if entries else None
@@ -135,10 +117,7 @@ async def _rollback(pipeline: str, to: str | None, reason: str, wait: float) -> 
         if not earlier:
             raise TidemillError(f"{pipeline} has no earlier champion to return to")
         data = RequestedRollback(version=to, by=getpass.getuser(), reason=reason)
-        event = RollbackRequested.root(data, subject=pipeline, source=_SOURCE)
-        if client.keys.operator_private_file:
-            event = OperatorSeal.of(client.keys).rollback(event)
-        await client.bus.offer(event)
+        await ask(client, RollbackRequested.root(data, subject=pipeline, source=_SOURCE))
         deadline = asyncio.get_running_loop().time() + wait
         while asyncio.get_running_loop().time() < deadline:
             last = await log.last()

@@ -61,7 +61,7 @@ async def _state() -> dict[str, Any]:
             "streams": [row for name in _streams(client) if (row := await _stream(client, name))],
             "champions": [await _champion(client, name) for name in client.pipelines.names()],
             "halted": await halted(client.bus.redis, client.namespace, SERVICES),
-            "dead_letters": await DeadLetters(client.bus.redis, client.namespace).count(),
+            "dead_letters": await DeadLetters(client.bus.nodes, client.namespace).count(),
         }
 
 
@@ -131,6 +131,7 @@ def _print(state: dict[str, Any]) -> None:
             t = c["trial"]
             share = f", {t['share']:.0%} of the requests" if t["share"] else ""
             results.print(f"{c['pipeline']} tries {t['version']}: {t['stage']}{share}; {t['reason']}", markup=False)
+            results.print(f"See or end it: tidemill trial show {c['pipeline']}, tidemill trial end {c['pipeline']}")
     letters = state["dead_letters"]
     results.print(f"Dead letters: {letters}" + (" (tidemill dead-letters list)" if letters else ""))
     for row in state["halted"]:
