@@ -1,6 +1,9 @@
-"""Small models with a formula that a test can compute, signed and promoted as real ones are."""
+"""Small models with a formula that a test can compute, signed and promoted as real ones are, and processes to kill."""
 
+import asyncio
+import contextlib
 import math
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -216,11 +219,19 @@ def pack(platform: Platform, spec: PipelineSpec) -> Pack:
 @pytest.fixture
 def promote(platform: Platform, spec: PipelineSpec, pack: Pack) -> Promote:
     """``await promote(sequence, bias=…)``: as ``pack``, and promote it; the event is not published."""
+    champions: dict[str, str] = {}
 
     async def call(sequence: int, *, pipeline: str = spec.name, **facts: Any) -> ModelPromoted:
         packed = await pack(pipeline=pipeline, **facts)
+        previous = champions.get(pipeline)
+        champions[pipeline] = packed["version"]
         promotion = Promotion(
-            **packed, sequence=sequence, reason="a test", cause="cause", promoted_at=datetime.now(UTC)
+            **packed,
+            sequence=sequence,
+            previous=previous,
+            reason="a test",
+            cause="cause",
+            promoted_at=datetime.now(UTC),
         )
         promotion = PromotionSeal.of(platform.settings(ServingSettings).keys).sealed(promotion)
         entry = await platform.store.put_document(promotion_key(pipeline, sequence), promotion)
@@ -279,3 +290,45 @@ async def running(platform: Platform, spec: PipelineSpec, promote: Promote) -> A
     service = build(platform.settings(ServingSettings, http=HttpSettings(keys_file=made.api_keys)))
     async with platform.running(service):
         yield service, made.api_key("operator").read_text()
+
+
+class Replicas:
+    """Processes of the service that can be killed."""
+
+    def __init__(self, platform: Platform) -> None:
+        keys = platform._keys
+        self._environment = platform.environment(
+            KEYS__PUBLIC_FILE=str(keys.public_file),
+            KEYS__PROMOTION_PUBLIC_FILE=str(keys.promotion_public_file),
+            SERVING__OBSERVE_SECONDS="0.1",
+        )
+        self._running: dict[str, asyncio.subprocess.Process] = {}
+
+    async def start(self, instance: str) -> None:
+        self._running[instance] = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "tidemill_serving",
+            env=self._environment | {"TIDEMILL_INSTANCE": instance},
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.DEVNULL,
+        )
+
+    async def kill(self, instance: str) -> None:
+        process = self._running.pop(instance)
+        assert process.returncode is None, f"replica {instance} had ended by itself"
+        process.kill()
+        await process.wait()
+
+    async def end(self) -> None:
+        for instance in list(self._running):
+            with contextlib.suppress(ProcessLookupError):
+                await self.kill(instance)
+
+
+@pytest.fixture
+async def replicas(platform: Platform) -> AsyncIterator[Replicas]:
+    """Started by name, ended with the test."""
+    made = Replicas(platform)
+    yield made
+    await made.end()

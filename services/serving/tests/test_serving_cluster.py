@@ -1,8 +1,6 @@
 """Serving on a Redis Cluster: pipelines spread over its masters, replicas killed, every request answered once."""
 
 import asyncio
-import contextlib
-import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -44,39 +42,6 @@ def spread(platform: Platform) -> list[str]:
     return [name for names in found.values() for name in names]
 
 
-class Replicas:
-    """Processes of the service that can be killed."""
-
-    def __init__(self, platform: Platform) -> None:
-        keys = platform._keys
-        self._environment = platform.environment(
-            KEYS__PUBLIC_FILE=str(keys.public_file),
-            KEYS__PROMOTION_PUBLIC_FILE=str(keys.promotion_public_file),
-        )
-        self._running: dict[str, asyncio.subprocess.Process] = {}
-
-    async def start(self, instance: str) -> None:
-        self._running[instance] = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "tidemill_serving",
-            env=self._environment | {"TIDEMILL_INSTANCE": instance},
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.DEVNULL,
-        )
-
-    async def kill(self, instance: str) -> None:
-        process = self._running.pop(instance)
-        assert process.returncode is None, f"replica {instance} had ended by itself"
-        process.kill()
-        await process.wait()
-
-    async def end(self) -> None:
-        for instance in list(self._running):
-            with contextlib.suppress(ProcessLookupError):
-                await self.kill(instance)
-
-
 async def answered(platform: Platform, names: list[str], at_least: int) -> dict[str, Counter[str]]:
     """Answers by pipeline and prediction id, once each pipeline has so many different ones."""
     async with asyncio.timeout(120):
@@ -92,34 +57,30 @@ async def answered(platform: Platform, names: list[str], at_least: int) -> dict[
 
 @pytest.mark.slow
 async def test_pipelines_on_three_masters_are_answered_once_while_replicas_are_killed(
-    platform: Platform, promote: Callable[..., Awaitable[ModelPromoted]]
+    platform: Platform, promote: Callable[..., Awaitable[ModelPromoted]], replicas: Any
 ) -> None:
     names = spread(platform)
     for name in names:
         await platform.declare(PipelineSpec(name=name, task="classification", target="sold", primary="f1"))
         await promote(1, pipeline=name)
-    replicas = Replicas(platform)
-    try:
-        await replicas.start("1")
-        await replicas.start("2")
-        for part, dies in enumerate(("1", "2", None)):
-            await ask(platform, names, part)
-            if dies:
-                # Somebody works by now; of what the dead one held the other is told by its lease.
-                await answered(platform, names, part * _REQUESTS // 3 + 1)
-                await replicas.kill(dies)
-                await replicas.start(f"{dies}-again")
-        stream = requests_of(platform, names[0])
-        await platform.bus.nodes.of(stream).xadd(stream, {FIELD: b"no event"})
-        found = await answered(platform, names, _REQUESTS)
-        for name in names:
-            assert set(found[name].values()) == {1}
-            assert found[name].keys() == {f"{name}-{i}" for i in range(_REQUESTS)}
-        await platform.wait_for(EventDeadLettered, lambda e: e.data.stream == stream, timeout=60)
-        await settled(platform, names)
-        assert len(await platform.events(EventDeadLettered)) == 1
-    finally:
-        await replicas.end()
+    await replicas.start("1")
+    await replicas.start("2")
+    for part, dies in enumerate(("1", "2", None)):
+        await ask(platform, names, part)
+        if dies:
+            # Somebody works by now; of what the dead one held the other is told by its lease.
+            await answered(platform, names, part * _REQUESTS // 3 + 1)
+            await replicas.kill(dies)
+            await replicas.start(f"{dies}-again")
+    stream = requests_of(platform, names[0])
+    await platform.bus.nodes.of(stream).xadd(stream, {FIELD: b"no event"})
+    found = await answered(platform, names, _REQUESTS)
+    for name in names:
+        assert set(found[name].values()) == {1}
+        assert found[name].keys() == {f"{name}-{i}" for i in range(_REQUESTS)}
+    await platform.wait_for(EventDeadLettered, lambda e: e.data.stream == stream, timeout=60)
+    await settled(platform, names)
+    assert len(await platform.events(EventDeadLettered)) == 1
 
 
 async def ask(platform: Platform, names: list[str], part: int) -> None:

@@ -25,8 +25,8 @@ from tidemill_contracts.events import (
 )
 from tidemill_contracts.pipeline import PipelineSpec
 from tidemill_contracts.prediction import RequestedPrediction, RequestedPredictions
-from tidemill_contracts.rollout import ChangedRollout, RolloutPolicy, Trial
-from tidemill_contracts.streams import stream_key
+from tidemill_contracts.rollout import ChangedRollout, ObservedRollout, RolloutPolicy, Trial
+from tidemill_contracts.streams import state_key, stream_key
 from tidemill_serving.app import build
 from tidemill_serving.domain.features import Matrices
 from tidemill_serving.domain.model import Model, Predictions
@@ -421,6 +421,87 @@ async def test_after_a_promotion_the_model_before_scores_the_same_rows(
     assert (seen.data.champion.version, seen.data.challenger.version) == (first, second.data.version)
     assert (seen.data.challenger.answers, seen.data.challenger.failed) == ({"no": 40}, 1)
     assert (seen.data.champion.answers, seen.data.champion.failed) == ({"yes": 40}, 1)
+
+
+def newest(events: list[RolloutObserved]) -> dict[str, ObservedRollout]:
+    """The last counts of each process."""
+    return {e.data.run: e.data for e in events}
+
+
+async def test_a_watch_goes_on_after_its_process_was_killed(
+    platform: Platform, spec: PipelineSpec, promote: Any, replicas: Any
+) -> None:
+    await platform.declare(spec.model_copy(update={"rollout": RolloutPolicy(watch_rows=60)}))
+    first, second = (await promote(1, bias=0.5)).data.version, (await promote(2, bias=-3.0)).data.version
+    seen: dict[str, ObservedRollout] = {}
+    for number, wave in enumerate((25, 50)):
+        await replicas.start(f"{number}")  # knows the present champion alone, as after any restart
+        await platform.publish(*[request(f"{number}-{i}") for i in range(wave)])
+        async with asyncio.timeout(120):
+            while len(seen) <= number or sum(s.challenger.rows for s in seen.values()) < (25, 60)[number]:
+                await asyncio.sleep(0.05)
+                seen = newest(await platform.events(RolloutObserved))
+        if number == 0:
+            await replicas.kill("0")
+    progress = state_key(platform.namespace, "serving", "watched:sales")
+    async with asyncio.timeout(60):
+        while int(await platform.redis.hget(progress, "2") or 0) < 60:
+            await asyncio.sleep(0.05)
+    assert {s.promotion for s in seen.values()} == {2} and len(seen) == 2
+    for counts in seen.values():
+        assert (counts.champion.version, counts.challenger.version) == (first, second)
+        assert counts.champion.answers == {"yes": counts.champion.rows}
+        assert counts.challenger.answers == {"no": counts.champion.rows}
+
+
+async def ask(service: Service, ids: list[str], tensors: list[dict[str, Any]] = TENSORS) -> set[str]:
+    """Ask over HTTP; the versions that answered."""
+    async with httpx.AsyncClient(timeout=60) as client:
+        url = f"http://127.0.0.1:{service.port}/v2/models/sales/infer"
+        found = [await client.post(url, json={"id": id_, "inputs": tensors}) for id_ in ids]
+    return {answer.json().get("model_version", answer.status_code) for answer in found}
+
+
+async def test_a_shadow_scores_what_is_asked_over_http_too(
+    platform: Platform, spec: PipelineSpec, promote: Any, pack: Any, tried: Tried
+) -> None:
+    await platform.declare(spec)
+    champion = (await promote(1, bias=0.5)).data.version
+    packed = await pack(bias=-9.0)
+    await tried(1, packed, champion, stage="shadow", share=0.0)
+    service = service_for(platform)
+    two = [{**t, "shape": [2], "data": t["data"] * 2} for t in TENSORS]
+    async with platform.running(service):
+        await observed(platform, 1, 0)
+        versions = await ask(service, ["h-1", "h-2", "no id, since it has spaces"]) | await ask(service, ["two"], two)
+        wrong = await ask(service, ["wrong"], TENSORS[:1])
+        seen = await observed(platform, 1, 12)
+        rows = {"h-1", "h-2", "two:0", "two:1", "wrong"}
+        async with asyncio.timeout(60):
+            while rows - (shadowed := {e.data.prediction_id: e.data for e in await shadows(platform)}).keys():
+                await asyncio.sleep(0.05)
+    assert (versions, wrong) == ({champion}, {400})
+    assert (seen.data.champion.answers, seen.data.champion.failed) == ({"yes": 5}, 1)
+    assert (seen.data.challenger.answers, seen.data.challenger.failed) == ({"no": 5}, 1)
+    assert shadowed.keys() == rows and {shadowed[row].prediction for row in rows - {"wrong"}} == {"no"}
+    assert shadowed["wrong"].error == "bad_request"
+
+
+async def shadows(platform: Platform) -> list[PredictionShadowed]:
+    return await platform.events(PredictionShadowed, "sales")
+
+
+async def test_a_watch_counts_what_is_asked_over_http_too(platform: Platform, spec: PipelineSpec, promote: Any) -> None:
+    await platform.declare(spec.model_copy(update={"rollout": RolloutPolicy(watch_rows=100)}))
+    versions = [(await promote(number, bias=bias)).data.version for number, bias in ((1, 0.5), (2, -9.0))]
+    service = service_for(platform)
+    async with platform.running(service):
+        assert await ask(service, [f"h-{i}" for i in range(10)]) == {versions[1]}
+        assert await ask(service, ["wrong"], TENSORS[:1]) == {400}
+        seen = await platform.wait_for(RolloutObserved, lambda e: e.data.challenger.rows >= 11, timeout=40)
+    assert (seen.data.promotion, seen.data.champion.version, seen.data.challenger.version) == (2, *versions)
+    assert (seen.data.champion.answers, seen.data.champion.failed) == ({"yes": 10}, 1)
+    assert (seen.data.challenger.answers, seen.data.challenger.failed) == ({"no": 10}, 1)
 
 
 async def test_requests_over_http_are_shared_by_their_ids(

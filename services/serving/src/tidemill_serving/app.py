@@ -45,7 +45,9 @@ def build(settings: ServingSettings) -> Service:
     service.bus.lanes([TableRequested], tables.on_batch, max_records=1)
     service.on_stop(tables.stop)
     service.mount(
-        Protocol(models, rollouts.running, service.bus, service.pipelines, service.store, settings.serving).routes(),
+        Protocol(
+            models, rollouts.beside_asked, service.bus, service.pipelines, service.store, settings.serving
+        ).routes(),
         "predict",
     )
     service.on_start(models.load_champions)

@@ -13,7 +13,7 @@ from starlette.routing import BaseRoute, Mount, Route
 
 from tidemill_serving.domain import protocol
 from tidemill_serving.explaining import Explaining
-from tidemill_serving.inference import Inference, Tried
+from tidemill_serving.inference import Beside, Inference
 from tidemill_serving.loading import Loaded
 from tidemill_serving.models import Models
 from tidemill_serving.openapi import document
@@ -41,10 +41,10 @@ class Protocol:
     """The protocol's endpoints."""
 
     def __init__(
-        self, models: Models, tried: Tried, bus: Bus, pipelines: Pipelines, store: Store, settings: ServingGroup
+        self, models: Models, beside: Beside, bus: Bus, pipelines: Pipelines, store: Store, settings: ServingGroup
     ) -> None:
         self._models = models
-        self._tried = tried
+        self._beside = beside
         self._store = store
         self._bus = bus
         self._pipelines = pipelines
@@ -67,7 +67,7 @@ class Protocol:
             routes=[Route(path, endpoint, methods=[method]) for path, endpoint, method in table],
             exception_handlers={HTTPException: _on_http_error},
         )
-        infer = Inference(self.find, self._tried, self._settings)
+        infer = Inference(self.find, self._beside, self._settings)
         # The hot path comes first, and outside the mount's second stack of middleware. The protocol's root has no
         # slash at its end, which a mount alone would insist on.
         return [

@@ -20,13 +20,14 @@ from tidemill_serving.reply import Answers
 from tidemill_serving.settings import ServingGroup
 from tidemill_serving.tally import Tally
 from tidemill_serving.trying import Running
+from tidemill_serving.watching import Watch
 from tidemill_shared.log import logger
 
 log = logger(__name__)
 Find = Callable[[str, str | None], Awaitable[Loaded]]
 """The loaded model of a name and version. Raises HTTPException."""
-Tried = Callable[[str, Loaded], Running | None]
-"""The trial beside a pipeline's champion."""
+Beside = Callable[[str, Loaded], Running | Watch | None]
+"""The trial beside a pipeline's champion, or the watch over it."""
 _LARGE_BODY_BYTES = 64 * 1024
 """From here on reading a request is worth a thread, so that the streams and health checks go on."""
 _JSON = (b"content-type", b"application/json")
@@ -35,9 +36,9 @@ _JSON = (b"content-type", b"application/json")
 class Inference:
     """``POST …/infer``."""
 
-    def __init__(self, find: Find, tried: Tried, settings: ServingGroup) -> None:
+    def __init__(self, find: Find, beside: Beside, settings: ServingGroup) -> None:
         self._find = find
-        self._tried = tried
+        self._beside = beside
         self._settings = settings
         self._batcher = Batcher()
 
@@ -66,15 +67,20 @@ class Inference:
         name, version = scope["path_params"]["name"], scope["path_params"].get("version")
         # Read once: this request is answered by this model, whatever is promoted meanwhile.
         loaded = await self._find(name, version)
-        running = self._tried(name, loaded) if version is None else None
+        beside = self._beside(name, loaded) if version is None else None
         body = await self._body(scope, receive)
-        if running is None:
+        if beside is None:
             return (await self._by(name, loaded, body, self._batcher))[0]
-        return await self._by_either(name, loaded, running, body)
+        if isinstance(beside, Running) and beside.trial.share:
+            return await self._by_either(name, loaded, beside, body)
+        try:
+            return (await self._by(name, loaded, body, self._batcher))[0]
+        finally:
+            beside.asked(loaded, body)
 
     async def _by_either(self, name: str, champion: Loaded, running: Running, body: bytes) -> bytes:
         """While a challenger is tried: some requests are its own; what it cannot answer the champion does."""
-        if running.trial.share and running.chooses(_id(body)):
+        if running.chooses(_id(body)):
             with contextlib.suppress(BadRequest, HTTPException, TimeoutError):
                 return await self._counted(name, running.loaded, body, running.challenger, running.batcher)
         return await self._counted(name, champion, body, running.champion, self._batcher)

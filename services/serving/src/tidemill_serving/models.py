@@ -1,6 +1,7 @@
 """The models that answer now, one a pipeline, and how they change."""
 
 import asyncio
+import contextlib
 import time
 
 from tidemill_contracts.artifacts import ArtifactRef, promotion_key, promotions_prefix
@@ -161,6 +162,32 @@ class Models:
         """
         promotion = await self._promotion(pipeline, sequence)
         return promotion.manifest, await self._loader.verified(promotion)
+
+    async def before(self, pipeline: str, sequence: int) -> Loaded | None:
+        """The champion before promotion ``sequence``, loaded again where it is not at hand; none before the first one,
+        and of a rollback none is asked for. Raises Poison, ObjectMissing, Retryable."""
+        promotion = await self._promotion(pipeline, sequence)
+        if promotion.kind != "promotion" or promotion.previous is None:
+            return None
+        former = self.shelf.previous(pipeline)
+        if former and former.version == promotion.previous:
+            return former
+        entry = await self._promotion_of(pipeline, promotion.previous, sequence)
+        if entry is None:
+            return None
+        async with self._loading:
+            former = await self._loader.load(entry)
+        self.shelf.put_behind(pipeline, former)
+        return former
+
+    async def _promotion_of(self, pipeline: str, version: str, before: int) -> Promotion | None:
+        """The newest one of a version before a sequence number."""
+        for sequence in range(before - 1, 0, -1):
+            with contextlib.suppress(Poison):  # somebody else put that entry there
+                promotion = await self._promotion(pipeline, sequence)
+                if promotion.version == version:
+                    return promotion
+        return None
 
     async def on_model_promoted(self, event: ModelPromoted) -> ModelDeployed | None:
         """Load, prove, swap, and say so. An older promotion than the one that answers is history.

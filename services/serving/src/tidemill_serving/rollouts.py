@@ -17,7 +17,7 @@ from tidemill_serving.settings import ServingGroup
 from tidemill_serving.shadowing import Shadows
 from tidemill_serving.tally import Tally
 from tidemill_serving.trying import Running, Trying, Works
-from tidemill_serving.watching import Watches
+from tidemill_serving.watching import Watch, Watches
 from tidemill_shared.append_log import AppendLog
 from tidemill_shared.delivery import Delivery
 from tidemill_shared.errors import ObjectMissing, Poison, Retryable
@@ -49,10 +49,10 @@ class Rollouts:
         self._loader = loader
         self._check = check
         self._works = works
-        self._shadows = Shadows(service.bus, works)
+        self._shadows = Shadows(service.bus, works, settings.max_rows)
         self._settings = settings
         self._run = f"{service.bus.consumer}-{secrets.token_hex(4)}"
-        self._watches = Watches(service, models.shelf, works, self._run, settings.observe_seconds)
+        self._watches = Watches(service, models, works, self._run, settings)
         self._running: dict[str, Running] = {}
         self._told: dict[str, tuple[int, int, float]] = {}
         """Entry, rows and time of the last observation of each pipeline."""
@@ -69,8 +69,16 @@ class Rollouts:
         running = self.running(pipeline, champion)
         if running is not None:
             return Trying(self._works, champion, running)
-        self._watches.note(pipeline, champion, batch)
+        watch = self._watches.of(pipeline, champion)
+        if watch is not None:
+            watch.keep(batch)
         return None
+
+    def beside_asked(self, pipeline: str, champion: Loaded) -> Running | Watch | None:
+        """Who is to see an HTTP request to this champion: a trial, or the watch over it."""
+        if not (self._running or self._watches.rows):
+            return None
+        return self.running(pipeline, champion) or self._watches.of(pipeline, champion)
 
     def running(self, pipeline: str, champion: Loaded) -> Running | None:
         """The trial beside this champion."""

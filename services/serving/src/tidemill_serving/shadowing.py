@@ -16,6 +16,8 @@ from tidemill_contracts.envelope import FIELD
 from tidemill_contracts.events import PredictionRequested, PredictionsRequested
 from tidemill_contracts.streams import stream_key
 from tidemill_serving import encode
+from tidemill_serving.asked import scored, shadowed
+from tidemill_serving.loading import Loaded
 from tidemill_serving.trying import Running, Works, bodies, counted
 from tidemill_shared.bus import Bus
 from tidemill_shared.delivery import Delivery
@@ -35,9 +37,10 @@ _TRIM_SECONDS = 10.0
 class Shadows:
     """One task for each pipeline whose trial is in its shadow stage."""
 
-    def __init__(self, bus: Bus, work: Works) -> None:
+    def __init__(self, bus: Bus, work: Works, max_rows: int) -> None:
         self._bus = bus
         self._work = work
+        self._max_rows = max_rows
         self._group = f"{bus.group}-shadow"
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
@@ -90,16 +93,16 @@ class Shadows:
         while True:
             try:
                 started = time.monotonic()
-                batch = await self._read(pipeline)
-                if batch:
+                batch, asked = await self._read(pipeline), running.kept.taken()
+                if batch or asked:
                     started = time.monotonic()
-                    await self._score(running, batch)
+                    await self._score(running, batch, asked)
                 if started - trimmed > _TRIM_SECONDS:
                     trimmed = started
                     await trim(
                         self._redis(pipeline), [self._into(pipeline)], self._bus.delivery.pressed_retention_seconds
                     )
-                await asyncio.sleep(time.monotonic() - started if batch else 0)
+                await asyncio.sleep(time.monotonic() - started if batch or asked else 0)
             except RedisError as error:
                 if "NOGROUP" in str(error):
                     return  # somebody saw the end of the stage before us
@@ -126,18 +129,23 @@ class Shadows:
             await self._redis(pipeline).xgroup_setid(stream, self._group, "$")
             log.warning("a shadow has left requests out", stream=stream)
 
-    async def _score(self, running: Running, batch: list[Delivery]) -> None:
+    async def _score(self, running: Running, batch: list[Delivery], asked: list[tuple[Loaded, bytes]]) -> None:
         pipeline = running.trial.pipeline
         stream = self._into(pipeline)
         pipe = self._redis(pipeline).pipeline(transaction=False)
-        for body in await asyncio.to_thread(self._answers, running, batch):
+        for body in await asyncio.to_thread(self._answers, running, batch, asked):
             pipe.xadd(stream, {FIELD: body})
         await pipe.execute()
 
-    def _answers(self, running: Running, batch: list[Delivery]) -> list[bytes]:
-        work = self._work(running.trial.pipeline, running.loaded)
-        found = counted(work, batch, self._bus.delivery.once_seconds, running.challenger)
-        return _shadowed(bodies(found), running.trial.version) if found else []
+    def _answers(self, running: Running, batch: list[Delivery], asked: list[tuple[Loaded, bytes]]) -> list[bytes]:
+        pipeline, version = running.trial.pipeline, running.trial.version
+        work = self._work(pipeline, running.loaded)
+        found = counted(work, batch, self._bus.delivery.once_seconds, running.challenger) if batch else None
+        answers = _shadowed(bodies(found), version) if found else []
+        for champion, body in asked:  # by both, as the champion's own time had others' in it
+            scored(body, champion, self._max_rows, running.champion)
+            answers += shadowed(pipeline, scored(body, running.loaded, self._max_rows, running.challenger), version)
+        return answers
 
 
 def _body(fields: list[bytes] | None) -> bytes:

@@ -82,6 +82,11 @@ class Shelf:
             del self._tried[pipeline]
         self._make_room(pipeline)
 
+    def put_behind(self, pipeline: str, loaded: Loaded) -> None:
+        """The model before the present one, which was not at hand after a restart."""
+        self._previous[pipeline] = loaded
+        self._make_room(pipeline)
+
     def _bytes(self) -> int:
         return sum(weight(m) for kept in (self._present, self._previous, self._tried) for m in kept.values())
 

@@ -15,6 +15,7 @@ import orjson
 from tidemill_contracts.rollout import Trial
 from tidemill_serving import encode
 from tidemill_serving.apart import Apart
+from tidemill_serving.asked import Kept
 from tidemill_serving.batching import Batcher
 from tidemill_serving.domain.share import chosen, threshold
 from tidemill_serving.loading import Loaded
@@ -39,9 +40,15 @@ class Running:
     apart: Apart
     batcher: Batcher = field(init=False)
     """Of HTTP requests, in the same thread."""
+    kept: Kept[tuple[Loaded, bytes]] = field(init=False, default_factory=Kept)
+    """HTTP requests of a shadow stage, with the champion that answered them."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "batcher", Batcher(self.apart.run))
+
+    def asked(self, champion: Loaded, body: bytes) -> None:
+        """For the shadow, if there is room."""
+        self.kept.put((champion, body), 1, len(body))
 
     def chooses(self, id_: str) -> bool:
         """Whether the challenger answers this request."""

@@ -1,7 +1,8 @@
 """After a promotion: what the new champion does beside the one before it, on the same requests.
 
-Nobody waits for it: batches that were answered are kept, some of them, and scored once more by both in a thread; what
-they say is counted and forgotten.
+Nobody waits for it: requests that were answered are kept, some of them, and scored once more by both in a thread; what
+they say is counted and forgotten. How many rows of a promotion were watched is kept in Redis, for all servers together
+and over their restarts.
 """
 
 import asyncio
@@ -10,68 +11,58 @@ from redis.exceptions import RedisError
 
 from tidemill_contracts.events import RolloutObserved
 from tidemill_contracts.rollout import ObservedRollout
+from tidemill_contracts.streams import state_key
+from tidemill_serving.asked import Kept, scored
 from tidemill_serving.bins import edges_of
 from tidemill_serving.loading import Loaded
-from tidemill_serving.shelf import Shelf
+from tidemill_serving.models import Models
+from tidemill_serving.settings import ServingGroup
 from tidemill_serving.tally import Tally
 from tidemill_serving.trying import Works, counted
 from tidemill_shared.delivery import Delivery
-from tidemill_shared.errors import Retryable, TidemillError
+from tidemill_shared.errors import Poison, Retryable, TidemillError
 from tidemill_shared.log import logger
 from tidemill_shared.service import Service
 
 log = logger(__name__)
-_ROWS_KEPT = 4_096
-"""Requests kept between two looks; of what comes beyond them nothing is compared."""
 
 
 class Watch:
-    """A promotion whose champion is still watched."""
+    """A promotion whose champion is watched until ``over``."""
 
-    def __init__(self, present: Loaded, previous: Loaded, rows: int) -> None:
+    def __init__(self, present: Loaded) -> None:
         self.present = present
-        self.previous = previous
-        self.rows = rows
-        self._kept: list[list[Delivery]] = []
-        self._size = 0
-        self.tallies: tuple[Tally, Tally] | None = None
-        """The present model's and the previous one's."""
-
-    @property
-    def over(self) -> bool:
-        """Whether enough was seen."""
-        return self.tallies is not None and self.tallies[0].rows >= self.rows
+        self.over = False
+        self.sides: tuple[tuple[Loaded, Tally], ...] = ()
+        """The present model and the one before it, once that is at hand."""
+        self.kept: Kept[list[Delivery] | bytes] = Kept()
 
     def keep(self, batch: list[Delivery]) -> None:
         """For the next look, if there is room."""
-        if self._size < _ROWS_KEPT and not self.over:
-            self._kept.append(batch)
-            self._size += len(batch)
+        self.kept.put(batch, len(batch), sum(len(delivery.body) for delivery in batch))
 
-    def taken(self) -> list[list[Delivery]]:
-        """What was kept, which is thereby forgotten."""
-        kept, self._kept, self._size = self._kept, [], 0
-        return kept
+    def asked(self, _: Loaded, body: bytes) -> None:
+        """The same for a request over HTTP."""
+        self.kept.put(body, 1, len(body))
 
-    def compare(self, works: Works, pipeline: str, batches: list[list[Delivery]], tallies: tuple[Tally, Tally]) -> None:
-        """Score batches by both models."""
-        for batch in batches:
-            for loaded, tally in zip((self.present, self.previous), tallies, strict=True):
-                counted(works(pipeline, loaded), batch, 1.0, tally)
+    def end(self) -> None:
+        """There is nothing to be seen, or enough was seen."""
+        self.over = True
+        self.kept.taken()
 
 
 class Watches:
     """Of the pipelines that ask for it."""
 
-    def __init__(self, service: Service, shelf: Shelf, works: Works, run: str, every_seconds: float) -> None:
+    def __init__(self, service: Service, models: Models, works: Works, run: str, settings: ServingGroup) -> None:
         self._bus = service.bus
         self._store = service.store
         self._pipelines = service.pipelines
-        self._shelf = shelf
+        self._models = models
         self._works = works
         self._run = run
-        self._every_seconds = every_seconds
-        self._rows: dict[str, int] = {}
+        self._settings = settings
+        self.rows: dict[str, int] = {}
         """To be watched, of the pipelines that ask for it."""
         self._watches: dict[str, Watch] = {}
 
@@ -83,41 +74,41 @@ class Watches:
 
     async def _on_declared(self, pipeline: str) -> None:
         spec = await self._pipelines.spec(pipeline)
-        self._rows.pop(pipeline, None)
+        self.rows.pop(pipeline, None)
         if spec and spec.rollout.watch_rows:
-            self._rows[pipeline] = spec.rollout.watch_rows
+            self.rows[pipeline] = spec.rollout.watch_rows
 
-    def note(self, pipeline: str, champion: Loaded, batch: list[Delivery]) -> None:
-        """A batch that the champion answers."""
-        rows = self._rows.get(pipeline)
-        if rows is None:
-            return
+    def of(self, pipeline: str, champion: Loaded) -> Watch | None:
+        """The watch over this champion, where there is one."""
+        if pipeline not in self.rows:
+            return None
         watch = self._watches.get(pipeline)
         if watch is None or watch.present.sequence != champion.sequence:
-            previous = self._shelf.previous(pipeline)
-            if previous is None:  # after a restart only the present one is loaded
-                return
-            watch = self._watches[pipeline] = Watch(champion, previous, rows)
-        watch.keep(batch)
+            watch = self._watches[pipeline] = Watch(champion)
+        return None if watch.over else watch
 
     async def observe(self) -> None:
         """Compare and tell, now and then."""
         while True:
-            await asyncio.sleep(self._every_seconds)
+            await asyncio.sleep(self._settings.observe_seconds)
             for pipeline, watch in list(self._watches.items()):
+                if watch.over:
+                    continue
                 try:
                     await self._look(pipeline, watch)
                 except (Retryable, TidemillError, RedisError) as error:
                     log.warning("cannot watch a promotion", pipeline=pipeline, why=str(error))
+                    if isinstance(error, Poison):  # it will not get better
+                        watch.end()
 
     async def _look(self, pipeline: str, watch: Watch) -> None:
-        if watch.tallies is None:
-            edges = await edges_of(self._store, watch.present)
-            watch.tallies = Tally(watch.present.version, edges), Tally(watch.previous.version, edges)
-        batches, (present, previous) = watch.taken(), watch.tallies
-        if not batches:
+        watch.sides = watch.sides or await self._begin(pipeline, watch)
+        kept = watch.kept.taken()
+        if not kept or not watch.sides:
             return
-        await asyncio.to_thread(watch.compare, self._works, pipeline, batches, watch.tallies)
+        (_, present), (_, previous) = watch.sides
+        before = present.rows
+        await asyncio.to_thread(self._compare, pipeline, watch.sides, kept)
         observed = ObservedRollout(
             promotion=watch.present.sequence,
             run=self._run,
@@ -126,3 +117,34 @@ class Watches:
         )
         subject = f"{pipeline}/{present.version}"
         await self._bus.publish(RolloutObserved.root(observed, subject=subject, source="urn:tidemill:serving"))
+        key, field = self._progress(pipeline), str(watch.present.sequence)
+        if await self._bus.redis.hincrby(key, field, present.rows - before) >= self.rows.get(pipeline, 0):
+            watch.end()
+
+    async def _begin(self, pipeline: str, watch: Watch) -> tuple[tuple[Loaded, Tally], ...]:
+        """Both models with new tallies; none when nothing is to be watched any more."""
+        key, sequence = self._progress(pipeline), watch.present.sequence
+        seen = {int(field): int(rows) for field, rows in (await self._bus.redis.hgetall(key)).items()}
+        older = [str(field) for field in seen if field < sequence]
+        if older:
+            await self._bus.redis.hdel(key, *older)
+        enough = seen.get(sequence, 0) >= self.rows.get(pipeline, 0)
+        previous = None if enough else await self._models.before(pipeline, sequence)
+        if previous is None:
+            watch.end()
+            return ()
+        edges = await edges_of(self._store, watch.present)
+        return tuple((loaded, Tally(loaded.version, edges)) for loaded in (watch.present, previous))
+
+    def _compare(
+        self, pipeline: str, sides: tuple[tuple[Loaded, Tally], ...], kept: list[list[Delivery] | bytes]
+    ) -> None:
+        for item in kept:
+            for loaded, tally in sides:
+                if isinstance(item, bytes):
+                    scored(item, loaded, self._settings.max_rows, tally)
+                else:
+                    counted(self._works(pipeline, loaded), item, 1.0, tally)
+
+    def _progress(self, pipeline: str) -> str:
+        return state_key(self._bus.namespace, "serving", f"watched:{pipeline}")

@@ -25,31 +25,36 @@ class Observations:
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
 
-    def _key(self, pipeline: str) -> str:
-        return state_key(self._bus.namespace, "validation", f"rollout:{pipeline}")
+    def _key(self, pipeline: str, *, watched: bool = False) -> str:
+        return state_key(self._bus.namespace, "validation", f"{'watch' if watched else 'rollout'}:{pipeline}")
 
     async def add(self, event: RolloutObserved) -> Seen:
         """Keep what a process counted, and add up what all have."""
-        kept = await self._kept(event.pipeline, _subject(event.data))
+        key = self._key(event.pipeline, watched=event.data.promotion is not None)
+        raw: Any = await self._bus.redis.hgetall(key)
+        kept = _of(raw, _subject(event.data))
+        if len(kept) < len(raw):  # of a stage that is over, by processes that are gone
+            await self._bus.redis.hdel(key, *(raw.keys() - kept.keys()))
         run = event.data.run.encode()
         if run not in kept or _rows(kept[run]) <= _rows(event.data):  # events may come in another order
             kept[run] = event.data
-            await self._bus.redis.hset(self._key(event.pipeline), event.data.run, event.data.to_json())
+            await self._bus.redis.hset(key, event.data.run, event.data.to_json())
         return _together(kept.values())
 
     async def of(self, pipeline: str, trial: int) -> Seen | None:
         """What all processes have counted of a trial's stage; None where it was nothing."""
-        kept = await self._kept(pipeline, (trial, None))
-        return _together(kept.values()) if kept else None
-
-    async def _kept(self, pipeline: str, subject: tuple[int, int | None]) -> dict[bytes, ObservedRollout]:
         raw: Any = await self._bus.redis.hgetall(self._key(pipeline))
-        kept = {run: ObservedRollout.from_json(body) for run, body in raw.items()}
-        return {run: seen for run, seen in kept.items() if _subject(seen) == subject}
+        kept = _of(raw, (trial, None))
+        return _together(kept.values()) if kept else None
 
     async def drop(self, pipeline: str) -> None:
         """Another stage begins."""
         await self._bus.redis.delete(self._key(pipeline))
+
+
+def _of(raw: dict[bytes, bytes], subject: tuple[int, int | None]) -> dict[bytes, ObservedRollout]:
+    kept = {run: ObservedRollout.from_json(body) for run, body in raw.items()}
+    return {run: seen for run, seen in kept.items() if _subject(seen) == subject}
 
 
 def _together(observed: Iterable[ObservedRollout]) -> Seen:
