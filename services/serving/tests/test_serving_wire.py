@@ -15,6 +15,7 @@ from tidemill_contracts.events import PredictionCompleted, PredictionFailed, Pre
 from tidemill_contracts.prediction import CompletedPrediction, FailedPrediction, RequestedPrediction
 from tidemill_contracts.registry import InvalidEvent, parse_as
 from tidemill_serving import decode, encode
+from tidemill_serving.derived import derived_id, derived_ids
 from tidemill_serving.domain.features import Layout, Refusal, matrices
 from tidemill_serving.typed import Reader
 
@@ -194,7 +195,7 @@ def test_completed_is_what_the_contracts_would_have_written(
     value = classes[1] if classes else odds[0]
     matrix = np.array([odds, odds], np.float32)
     text = encode.probability_texts(matrix)[1] if classes else None
-    event = parse_as(PredictionCompleted, stamp.completed(request, value, text))
+    event = parse_as(PredictionCompleted, stamp.completed([request], [(value, text)])[0])
     assert event.id == child_id("r-1", "prediction.completed.v1", "sales/0123")
     assert (event.correlationid, event.causationid, event.traceparent) == (root or "r-1", "r-1", trace)
     cause = PredictionRequested.root(RequestedPrediction(features={}), id="r-1", subject="sales/0123", source="x")
@@ -225,10 +226,16 @@ def test_failed_is_what_the_contracts_would_have_written(field: str | None, mess
 
 @given(texts.filter(bool), texts, texts)
 def test_derived_ids_are_the_contracts_ids(cause: str, type_: str, subject: str) -> None:
-    assert encode.derived_id(cause, type_, subject) == child_id(cause, type_, subject)
+    assert derived_id(cause, type_, subject) == child_id(cause, type_, subject)
+
+
+@given(st.lists(st.tuples(texts.filter(bool), st.sampled_from(["sales", "sales/a", "ä"])), max_size=40), texts)
+def test_ids_derived_together_are_the_same(pairs: list[tuple[str, str]], type_: str) -> None:
+    found = derived_ids([cause for cause, _ in pairs], type_, [subject for _, subject in pairs])
+    assert found == [child_id(cause, type_, subject) for cause, subject in pairs]
 
 
 def test_the_same_request_gets_the_same_bytes() -> None:
     raw, stamp = json.dumps(BODY).encode(), encode.Stamp("0123456789ab", "ba9876543210", ("no", "yes"))
-    first, second = (stamp.completed(decode.read(raw, "sales"), "yes", "[0.25,0.75]") for _ in range(2))
+    first, second = (stamp.completed([decode.read(raw, "sales")], [("yes", "[0.25,0.75]")]) for _ in range(2))
     assert first == second

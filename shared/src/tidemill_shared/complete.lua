@@ -5,100 +5,103 @@
 -- ARGV  group, consumer, mode ("each": entries stand alone; "all": all or nothing),
 --       guard (position of a key, 0 for none), expected value ("" for absent),
 --       positions of two sets of ids (0 for none), window in ms,
---       number of entries, then for each: stream position, entry id, id to be answered once ("" for none),
---       number of outputs, (stream position, body)…
+--       number of streams, then for each: position, first and last entry id, number of entries,
+--       number of groups of like entries, then for each: stream position, number of entries, 1 if they have ids to be
+--       answered once (else 0), number of outputs an entry, position of each output, then columns: entry ids, ids to be
+--       answered once, bodies of the first output, of the second…
 --       number of writes, then for each: number of words after the command, command, key position, further words…
+-- Columns go to commands of many words as they came: a table an entry would cost more than Redis's own work.
 -- Returns the list of "stream position/entry id" that were refused because somebody else owns them, or the string
 -- STALE when the guarded key has another value. Commands of Redis 6.2 only.
-local group, consumer, mode = ARGV[1], ARGV[2], ARGV[3]
+local call, group, consumer, mode = redis.call, ARGV[1], ARGV[2], ARGV[3]
+local WORDS = 4000 -- of one command, which Lua's stack must hold
 local guard = tonumber(ARGV[4])
 if guard > 0 then
-  local value = redis.call('GET', KEYS[guard]) or ''
+  local value = call('GET', KEYS[guard]) or ''
   if value ~= ARGV[5] then return redis.status_reply('STALE') end
 end
-local at = 10
-local entries = {}
-for i = 1, tonumber(ARGV[9]) do
-  local entry = {stream = tonumber(ARGV[at]), id = ARGV[at + 1], once = ARGV[at + 2], outputs = {}}
-  local n = tonumber(ARGV[at + 3])
-  at = at + 4
-  for j = 1, n do
-    entry.outputs[j] = {tonumber(ARGV[at]), ARGV[at + 1]}
-    at = at + 2
-  end
-  entries[i] = entry
-end
 -- What this consumer owns: one range a stream answers for a contiguous batch; the rest is asked one by one.
-local bounds = {}
-for _, entry in ipairs(entries) do
-  local b = bounds[entry.stream]
-  if b then b.last = entry.id; b.n = b.n + 1 else bounds[entry.stream] = {first = entry.id, last = entry.id, n = 1} end
-end
-local owned = {}
-for stream, b in pairs(bounds) do
-  owned[stream] = {}
-  for _, p in ipairs(redis.call('XPENDING', KEYS[stream], group, b.first, b.last, b.n + 64, consumer)) do
-    owned[stream][p[1]] = true
+local at, owned = 9, {}
+for _ = 1, tonumber(ARGV[9]) do
+  local mine, stream = {}, KEYS[tonumber(ARGV[at + 1])]
+  for _, p in ipairs(call('XPENDING', stream, group, ARGV[at + 2], ARGV[at + 3], ARGV[at + 4] + 64, consumer)) do
+    mine[p[1]] = true
   end
+  owned[stream] = mine
+  at = at + 4
 end
-local refused, granted = {}, {}
-for _, entry in ipairs(entries) do
-  if owned[entry.stream][entry.id]
-    or #redis.call('XPENDING', KEYS[entry.stream], group, entry.id, entry.id, 1, consumer) > 0 then
-    granted[#granted + 1] = entry
-  else
-    refused[#refused + 1] = entry.stream .. '/' .. entry.id
+local function owns(stream, id)
+  return owned[stream][id] or #call('XPENDING', stream, group, id, id, 1, consumer) > 0
+end
+local groups, refused = {}, {}
+at = at + 1
+for g = 1, tonumber(ARGV[at]) do
+  local position, n, outputs = ARGV[at + 1], tonumber(ARGV[at + 2]), {}
+  local like = {stream = KEYS[tonumber(position)], once = ARGV[at + 3] == '1', outputs = outputs, words = ARGV}
+  for j = 1, tonumber(ARGV[at + 4]) do outputs[j] = KEYS[tonumber(ARGV[at + 4 + j])] end
+  local before, granted = at + 4 + #outputs, {}
+  for i = before + 1, before + n do
+    if owns(like.stream, ARGV[i]) then granted[#granted + 1] = i else refused[#refused + 1] = position .. '/' .. ARGV[i] end
   end
+  local columns = 1 + (like.once and 1 or 0) + #outputs
+  at = before + columns * n
+  like.n, like.before = n, before
+  if #granted < n then -- of what is left, the same columns
+    like.n, like.before, like.words = #granted, 0, {}
+    for column = 0, columns - 1 do
+      for _, i in ipairs(granted) do like.words[#like.words + 1] = ARGV[i + column * n] end
+    end
+  end
+  groups[g] = like
 end
 if mode == 'all' and #refused > 0 then return refused end
 -- First writer wins. Two sets take turns by the server's clock, so that what they remember stays bounded.
-local answered = {}
-local marks = tonumber(ARGV[6])
-if marks > 0 then
+local present, past
+if ARGV[6] ~= '0' then
   local window = tonumber(ARGV[8])
-  local now = redis.call('TIME')
+  local now = call('TIME')
   local turn = math.floor((now[1] * 1000 + math.floor(now[2] / 1000)) / window)
-  local present, past = KEYS[tonumber(ARGV[6 + turn % 2])], KEYS[tonumber(ARGV[6 + (turn + 1) % 2])]
-  if redis.call('SISMEMBER', present, '#' .. turn) == 0 then
-    redis.call('UNLINK', present)
-    redis.call('SADD', present, '#' .. turn)
-    redis.call('PEXPIRE', present, window * 2)
+  present, past = KEYS[tonumber(ARGV[6 + turn % 2])], KEYS[tonumber(ARGV[6 + (turn + 1) % 2])]
+  if call('SISMEMBER', present, '#' .. turn) == 0 then
+    call('UNLINK', present)
+    call('SADD', present, '#' .. turn)
+    call('PEXPIRE', present, window * 2)
   end
-  local fresh = redis.call('SISMEMBER', past, '#' .. (turn - 1)) == 1
-  local ids = {}
-  for _, entry in ipairs(granted) do if entry.once ~= '' then ids[#ids + 1] = entry.once end end
-  for first = 1, #ids, 4000 do
-    local last = math.min(first + 3999, #ids)
-    local here = redis.call('SMISMEMBER', present, unpack(ids, first, last))
-    local before = fresh and redis.call('SMISMEMBER', past, unpack(ids, first, last)) or {}
-    for i = first, last do
-      if here[i - first + 1] == 1 or before[i - first + 1] == 1 then answered[ids[i]] = true end
+  if call('SISMEMBER', past, '#' .. (turn - 1)) == 0 then past = nil end
+end
+local answered = {}
+for _, like in ipairs(groups) do
+  local words, n, outputs = like.words, like.n, like.outputs
+  local ids, bodies = like.before, like.before + n
+  local once = like.once and bodies
+  if once then bodies = bodies + n end
+  for low = 1, once and n or 0, WORDS do
+    local high = math.min(low + WORDS - 1, n)
+    for _, set in ipairs({present, past}) do
+      for i, known in ipairs(call('SMISMEMBER', set, unpack(words, once + low, once + high))) do
+        if known == 1 then answered[words[once + low + i - 1]] = true end
+      end
     end
-    redis.call('SADD', present, unpack(ids, first, last))
+    call('SADD', present, unpack(words, once + low, once + high))
+  end
+  for i = 1, n do
+    local id = once and words[once + i]
+    if not (id and answered[id]) then
+      for j, output in ipairs(outputs) do call('XADD', output, '*', '__data__', words[bodies + (j - 1) * n + i]) end
+    end
+    if id then answered[id] = true end
+  end
+  for low = 1, n, WORDS do
+    local high = math.min(low + WORDS - 1, n)
+    call('XACK', like.stream, group, unpack(words, ids + low, ids + high))
   end
 end
-local acknowledged = {}
-for _, entry in ipairs(granted) do
-  if entry.once ~= '' then
-    if answered[entry.once] then entry.outputs = {} end
-    answered[entry.once] = true
-  end
-  for _, output in ipairs(entry.outputs) do redis.call('XADD', KEYS[output[1]], '*', '__data__', output[2]) end
-  local done = acknowledged[entry.stream]
-  if done then done[#done + 1] = entry.id else acknowledged[entry.stream] = {entry.id} end
-end
-for stream, done in pairs(acknowledged) do
-  for first = 1, #done, 4000 do
-    redis.call('XACK', KEYS[stream], group, unpack(done, first, math.min(first + 3999, #done)))
-  end
-end
-local writes = tonumber(ARGV[at])
 at = at + 1
-for _ = 1, writes do
-  local n = tonumber(ARGV[at])
-  local words = {KEYS[tonumber(ARGV[at + 2])]}
-  for j = 1, n - 1 do words[#words + 1] = ARGV[at + 2 + j] end
-  redis.call(ARGV[at + 1], unpack(words))
+for _ = 1, tonumber(ARGV[at]) do
+  local n = tonumber(ARGV[at + 1])
+  local words = {KEYS[tonumber(ARGV[at + 3])]}
+  for j = 1, n - 1 do words[#words + 1] = ARGV[at + 3 + j] end
+  call(ARGV[at + 2], unpack(words))
   at = at + 2 + n
 end
 return refused

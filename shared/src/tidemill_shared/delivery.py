@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 import re
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
@@ -26,6 +27,7 @@ from tidemill_shared.nodes import Nodes, nodes_of
 from tidemill_shared.outbox import Outbox, Write
 from tidemill_shared.room import when_there_is_room
 from tidemill_shared.scripts import Script
+from tidemill_shared.step import Row, Step
 
 log = logger(__name__)
 _COMPLETE = Script.named("complete.lua")
@@ -188,35 +190,10 @@ class Mailbox:
         return output if isinstance(output, tuple) else (output.stream(self.namespace), output.to_json())
 
     async def _atomic(self, completion: Completion, burials: list[Write], redis: Redis) -> list[Delivery]:
-        done = [*completion.outputs, *((d, ()) for d, _, _ in completion.dead)]
-        keys: dict[str, int] = {}
-
-        def position(key: str) -> int:
-            return keys.setdefault(key, len(keys) + 1)
-
-        args: list[Any] = []
-        once = completion.once
-        ids = (*once.ids, *("" for _ in completion.dead)) if once else ("",) * len(done)
-        marks = [position(f"{once.key}:{parity}") for parity in (0, 1)] if once else (0, 0)
-        for (delivery, outputs), id_ in zip(done, ids, strict=True):
-            args += (position(delivery.stream), delivery.entry, id_, len(outputs))
-            for output in outputs:
-                stream, body = self._encoded(output)
-                args += (position(stream), body)
-        stateful = bool(completion.writes) or completion.guard is not None
-        writes = [*completion.writes, *burials]
-        args.append(len(writes))
-        for command, key, *words in writes:
-            args += (len(words) + 1, command, position(str(key)), *words)
-        guard, expected = (position(completion.guard[0]), completion.guard[1] or b"") if completion.guard else (0, b"")
-        mode = "all" if stateful or completion.dead else "each"
-        window = int(once.window_seconds * 1000) if once else 0
-        head = (self.group, self.consumer, mode, guard, expected, *marks, window, len(done))
-        entries = [delivery for delivery, _ in done]
+        step, words = self._packed(completion, burials)
+        entries = [delivery for delivery, _ in completion.outputs] + [delivery for delivery, _, _ in completion.dead]
         history.record("completing", entries)
-        reply = await when_there_is_room(
-            lambda: _COMPLETE(redis, list(keys), [*head, *args]), lambda: self._keep(entries)
-        )
+        reply = await when_there_is_room(lambda: _COMPLETE(redis, step.keys, words), lambda: self._keep(entries))
         if reply == b"STALE":
             raise StaleState(completion.guard[0] if completion.guard else "")
         if not reply:
@@ -225,10 +202,28 @@ class Mailbox:
             self._tell(completion.dead)
             return []
         refused = {item.decode() for item in reply}
-        lost = [d for d in entries if f"{keys[d.stream]}/{d.entry}" in refused]
-        if mode == "each":
+        lost = [d for d in entries if f"{step.position(d.stream)}/{d.entry}" in refused]
+        if _mode(completion) == "each":
             history.record("complete", [d for d in entries if d not in lost])
         return lost
+
+    def _packed(self, completion: Completion, burials: list[Write]) -> tuple[Step, list[Any]]:
+        """What ``complete.lua`` is told."""
+        once = completion.once
+        ids = once.ids if once else itertools.repeat("")
+        rows: list[Row] = [
+            (d.stream, d.entry, id_, [o if isinstance(o, tuple) else self._encoded(o) for o in outputs])
+            for (d, outputs), id_ in zip(completion.outputs, ids, strict=once is not None)
+        ]
+        rows += [(d.stream, d.entry, "", ()) for d, _, _ in completion.dead]
+        step = Step()
+        marks = [step.position(f"{once.key}:{parity}") for parity in (0, 1)] if once else (0, 0)
+        guard, expected = (
+            (step.position(completion.guard[0]), completion.guard[1] or b"") if completion.guard else (0, b"")
+        )
+        window = int(once.window_seconds * 1000) if once else 0
+        head = (self.group, self.consumer, _mode(completion), guard, expected, *marks, window)
+        return step, [*head, *step.words(rows, [*completion.writes, *burials])]
 
     def _count(self, completion: Completion) -> None:
         handled = Counter(delivery.stream for delivery, _ in completion.outputs)
@@ -282,20 +277,24 @@ class Mailbox:
         """Keep the entries ours while the body runs; if one is lost the body is cancelled and LeaseLost raised."""
         holder = asyncio.current_task()
         lost = False
+        keeper: asyncio.Task[None] | None = None
 
         async def keep() -> None:
             nonlocal lost
             while True:
-                await asyncio.sleep(self.lease_seconds / 3)
-                try:
+                with contextlib.suppress(RedisError):  # Redis is away: nobody else can take the entry over either
                     lost = bool(await self.renew(deliveries))
-                except RedisError:
-                    continue  # Redis is away: nobody else can take the entry over either
                 if lost and holder is not None:
                     holder.cancel()
                     return
+                await asyncio.sleep(self.lease_seconds / 3)
 
-        keeper = asyncio.create_task(keep())
+        def begin() -> None:
+            nonlocal keeper
+            keeper = asyncio.create_task(keep())
+
+        # Most bodies end long before anything must be renewed: a task for each would cost more than a small batch.
+        timer = asyncio.get_running_loop().call_later(self.lease_seconds / 3, begin)
         try:
             yield
         except asyncio.CancelledError:
@@ -305,7 +304,9 @@ class Mailbox:
                 raise LeaseLost(f"{deliveries[0].stream}: another consumer took the entry over") from None
             raise
         finally:
-            keeper.cancel()
+            timer.cancel()
+            if keeper is not None:
+                keeper.cancel()
 
     async def renew(self, deliveries: Sequence[Delivery]) -> list[str]:
         """Reset the idle time of entries we own; returns the ids of those we own no longer."""
@@ -359,6 +360,12 @@ class Mailbox:
             if len(page) < _PAGE:
                 return
             after = f"({page[-1]['message_id'].decode()}"
+
+
+def _mode(completion: Completion) -> str:
+    """Whether a delivery that is refused stops the others."""
+    stateful = bool(completion.writes) or completion.guard is not None
+    return "all" if stateful or completion.dead else "each"
 
 
 def _home(completion: Completion) -> str | None:

@@ -130,7 +130,7 @@ class Lane:
         history.record("read", batch)
         for _ in range(_STALE_ATTEMPTS):
             completion = await when_there_is_room(functools.partial(self._on_batch, self.pipeline, batch))
-            if before:  # answers leave in the order of their requests
+            if before and not before.done():  # answers leave in the order of their requests
                 await asyncio.wait([before])
             try:
                 refused = await self._mailbox.complete(completion)

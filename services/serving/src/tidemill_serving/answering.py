@@ -137,12 +137,19 @@ def answers(requests: list[Request], loaded: Loaded | None) -> list[bytes | Refu
             rows.append(i)
     inputs, refusals = matrices([requests[i].features for i in rows], loaded.model.layout)
     outcomes = iter(_outcomes(loaded.model, inputs))
+    answered, said = [], []
     for i, refusal in zip(rows, refusals, strict=True):
         if refusal:
             found[i] = refusal
             continue
-        value, odds = next(outcomes)
-        found[i] = NO_ANSWER if value is None else loaded.stamp.completed(requests[i], value, odds)
+        outcome = next(outcomes)
+        if outcome[0] is None:
+            found[i] = NO_ANSWER
+        else:
+            answered.append(i)
+            said.append(outcome)
+    for i, body in zip(answered, loaded.stamp.completed([requests[i] for i in answered], said), strict=True):
+        found[i] = body
     return found
 
 

@@ -1,9 +1,7 @@
 """Answers into the bytes of their events, written by hand: a pydantic model a row would cost more than the answer."""
 
-import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
-from uuid import NAMESPACE_URL, uuid5
 
 import numpy as np
 import orjson
@@ -12,14 +10,13 @@ from numpy.typing import NDArray
 from tidemill_contracts.envelope import MAX_EVENT_BYTES
 from tidemill_contracts.events import PredictionCompleted, PredictionFailed, PredictionsCompleted, PredictionShadowed
 from tidemill_serving.decode import Request
+from tidemill_serving.derived import derived_id, derived_ids
 from tidemill_serving.domain.features import Refusal
 
 COMPLETED, FAILED = PredictionCompleted.type_name(), PredictionFailed.type_name()
 TABLE = PredictionsCompleted.type_name()
 SHADOWED = PredictionShadowed.type_name()
 TOO_LARGE = Refusal("answer_too_large", None, f"the answer would be above {MAX_EVENT_BYTES} bytes: send fewer rows")
-_NAMESPACE = uuid5(NAMESPACE_URL, "urn:tidemill").bytes
-_VARIANT = "89ab" * 4
 _MESSAGE_LIMIT = 1000
 """Of ``prediction.failed``."""
 
@@ -35,16 +32,6 @@ def probability_texts(probabilities: NDArray[np.float32]) -> list[str]:
     return [f"[{row}]" for row in matrix[2:-2].split("],[")]
 
 
-def derived_id(cause_id: str, type_: str, subject: str) -> str:
-    """``tidemill_contracts.envelope.child_id``, bit by bit (RFC 9562, version 5): through ``uuid.UUID`` it would be
-    the dearest part of an answer. A test holds the two together."""
-    cause = bytearray(hashlib.sha1(_NAMESPACE + cause_id.encode(), usedforsecurity=False).digest()[:16])
-    cause[6] = cause[6] & 0x0F | 0x50
-    cause[8] = cause[8] & 0x3F | 0x80
-    h = hashlib.sha1(cause + f"{type_} {subject}".encode(), usedforsecurity=False).hexdigest()
-    return f"{h[:8]}-{h[8:12]}-5{h[13:16]}-{_VARIANT[int(h[16], 16)]}{h[17:20]}-{h[20:32]}"
-
-
 class Stamp:
     """What every answer of one model carries."""
 
@@ -55,11 +42,16 @@ class Stamp:
         self._end = f",{end}"
         self._predictions = {c: json_text(c) for c in classes}
 
-    def completed(self, request: Request, value: Any, probabilities: str | None) -> bytes:
-        """``prediction.completed`` for a class or a number; the probabilities are JSON already."""
-        prediction = self._predictions.get(value) or json_text(value)
-        odds = f',"probabilities":{probabilities}{self._classes}' if probabilities is not None else self._end
-        return f'{_head(request, COMPLETED)},"prediction":{prediction}{odds}'.encode()
+    def completed(self, requests: Sequence[Request], outcomes: Iterable[tuple[Any, str | None]]) -> list[bytes]:
+        """``prediction.completed`` of each request: a class or a number, and probabilities, which are JSON already."""
+        ids = derived_ids([r.id for r in requests], COMPLETED, [r.subject for r in requests])
+        known, found = self._predictions, []
+        for own, request, (value, probabilities) in zip(ids, requests, outcomes, strict=True):
+            prediction = known.get(value) or json_text(value)
+            odds = f',"probabilities":{probabilities}{self._classes}' if probabilities is not None else self._end
+            head = _envelope(request, COMPLETED, own)
+            found.append(f'{head}"prediction_id":"{request.id}","prediction":{prediction}{odds}'.encode())
+        return found
 
     def completed_table(
         self,
@@ -105,7 +97,8 @@ def failed(request: Request, refusal: Refusal, version: str | None) -> bytes:
     field = f',"field":{json_text(refusal.field)}' if refusal.field is not None else ""
     message = json_text(refusal.message[:_MESSAGE_LIMIT])
     model = f',"model_version":"{version}"' if version else ""
-    return f'{_head(request, FAILED)},"error":"{refusal.error}"{field},"message":{message}{model}}}}}'.encode()
+    said = f'"error":"{refusal.error}"{field},"message":{message}{model}'
+    return f'{_envelope(request, FAILED)}"prediction_id":"{request.id}",{said}}}}}'.encode()
 
 
 def shadowed(answer: Mapping[str, Any], id_: str, prediction: Any, error: str | None, version: str) -> bytes:
@@ -117,22 +110,17 @@ def shadowed(answer: Mapping[str, Any], id_: str, prediction: Any, error: str | 
     return orjson.dumps({**envelope, **own, "data": {k: v for k, v in data.items() if v is not None}})
 
 
-def _head(request: Request, type_: str) -> str:
-    """The envelope up to the payload's first field."""
-    return f'{_envelope(request, type_)}"prediction_id":"{request.id}"'
-
-
-def _envelope(request: Request, type_: str) -> str:
+def _envelope(request: Request, type_: str, own_id: str | None = None) -> str:
     """The envelope up to the payload's brace.
 
     The answer bears the request's time: it is the row's time, and a request sent twice gets the same bytes twice.
     """
-    id_, subject = request.id, request.subject
+    id_ = request.id
     root = json_text(request.correlationid) if request.correlationid else f'"{id_}"'
     trace = f',"traceparent":{json_text(request.traceparent)}' if request.traceparent else ""
     return (
-        f'{{"specversion":"1.0","id":"{derived_id(id_, type_, subject)}","type":"{type_}",'
-        f'"source":"urn:tidemill:serving","subject":"{subject}","time":"{request.time}",'
+        f'{{"specversion":"1.0","id":"{own_id or derived_id(id_, type_, request.subject)}","type":"{type_}",'
+        f'"source":"urn:tidemill:serving","subject":"{request.subject}","time":"{request.time}",'
         f'"datacontenttype":"application/json","correlationid":{root},"causationid":"{id_}"{trace},'
         f'"data":{{'
     )

@@ -12,6 +12,7 @@ from tidemill_serving.domain.features import Cells, Layout
 
 UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 """What a decoder raises for bytes that are not plainly right."""
+_is_id, _is_time = ID.fullmatch, TIME.fullmatch
 _Short = Annotated[str, msgspec.Meta(max_length=128)] | None
 
 
@@ -63,9 +64,9 @@ def decoder(type_: str, data: type[msgspec.Struct]) -> Callable[[bytes], Typed]:
 def plain(event: Typed, pipeline: str) -> bool:
     """Whether the contracts would certainly take the decoded envelope as it is."""
     return (
-        ID.fullmatch(event.id) is not None
-        and addressed(event.subject, pipeline)
-        and TIME.fullmatch(event.time) is not None
+        _is_id(event.id) is not None
+        and (event.subject == pipeline or addressed(event.subject, pipeline))
+        and _is_time(event.time) is not None
         and exists(event.time)
     )
 
