@@ -19,6 +19,7 @@ _PEERS = {
 _PARTS = {
     "stream": ["serving_stream.py", "--latency"],
     "tables": ["serving_tables.py"],
+    "large_tables": ["serving_large_tables.py"],
     "swap": ["serving_swap.py"],
     "rollback": ["serving_rollback.py"],
     "pipelines": ["serving_pipelines.py"],

@@ -1,53 +1,58 @@
 """From a request written to its answer read, at a given rate, with the server in a process of its own.
 
-Imported by ``serving_stream.py``, which also starts this file as the server. The load is open: requests are due at
-fixed times, and what is late counts from when it was due.
+Imported by ``serving_stream.py``, which is also started as the server. The load is open: requests are due at fixed
+times, and what is late counts from when it was due. Whoever asks and whoever reads the answers is a thread that does
+nothing else: an event loop's sleep of half a millisecond lasts one to two.
 """
 
 import asyncio
+import subprocess
 import sys
 import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from urllib.parse import quote
 
 import hiredis
 from pydantic import SecretStr
-from redis.asyncio import Redis
+from redis import Redis
 
 from tidemill_contracts.envelope import FIELD
 from tidemill_contracts.events import PredictionCompleted, PredictionRequested
 from tidemill_contracts.streams import stream_key
 from tidemill_shared.bus import Bus
 from tidemill_shared.lane import OnBatch
-from tidemill_shared.nodes import connect
-from tidemill_shared.raw import call
 from tidemill_shared.settings import RedisSettings
 
 PIPELINE = "benchmark"
-_TICK = 0.0005
 _WARM_SECONDS = 1.0
+_PATIENCE_SECONDS = 60.0
 
 
-async def percentiles(url: str, password: str, bodies: list[bytes], ids: list[str], rate: int) -> dict[str, float]:
+def percentiles(url: str, password: str, bodies: list[bytes], ids: list[str], rate: int) -> dict[str, float]:
     """Milliseconds: p50, p99 and the worst of all answers but the first second's. Raises RuntimeError on a loss."""
     namespace = f"bench-{uuid.uuid4().hex[:8]}"
-    redis = connect(RedisSettings(url=url, password=SecretStr(password)))
-    arguments = [str(Path(__file__).with_name("serving_stream.py")), "--serve", namespace, url]
-    server = await asyncio.create_subprocess_exec(
-        sys.executable, *arguments, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
-    )
-    assert server.stdin is not None
-    assert server.stdout is not None
-    server.stdin.write(password.encode() + b"\n")
-    await server.stdout.readline()
-    due = dict.fromkeys(ids, 0.0)
-    reading = asyncio.create_task(_read(redis, stream_key(namespace, PredictionCompleted.type_name(), PIPELINE), due))
-    start = time.perf_counter() + 0.1
-    await _send(redis, stream_key(namespace, PredictionRequested.type_name(), PIPELINE), bodies, ids, due, start, rate)
-    late = await asyncio.wait_for(reading, 30)
-    server.stdin.close()
-    await server.wait()
-    await redis.aclose()
+    script = str(Path(__file__).with_name("serving_stream.py"))
+    command = [sys.executable, script, "--serve", namespace, url]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as server:
+        assert server.stdin is not None
+        assert server.stdout is not None
+        server.stdin.write(password.encode() + b"\n")
+        server.stdin.flush()
+        server.stdout.readline()
+        redis = Redis.from_url(url.replace("://", f"://:{quote(password, safe='')}@"))
+        start = time.perf_counter() + 0.1
+        due = {id_: start + i / rate for i, id_ in enumerate(ids)}
+        requests, answers = (
+            stream_key(namespace, event.type_name(), PIPELINE) for event in (PredictionRequested, PredictionCompleted)
+        )
+        with ThreadPoolExecutor(1) as other:
+            sending = other.submit(_send, redis, requests, bodies, list(due.values()))
+            late = _read(redis, answers, due)
+            sending.result()
+        server.stdin.close()
+    redis.close()
     kept = sorted(late[int(rate * _WARM_SECONDS) :])
     return {
         "p50": round(kept[len(kept) // 2] * 1e3, 2),
@@ -56,34 +61,36 @@ async def percentiles(url: str, password: str, bodies: list[bytes], ids: list[st
     }
 
 
-async def _send(
-    redis: Redis, stream: str, bodies: list[bytes], ids: list[str], due: dict[str, float], start: float, rate: int
-) -> None:
-    connection = await redis.connection_pool.get_connection()
+def _send(redis: Redis, stream: str, bodies: list[bytes], due: list[float]) -> None:
+    connection = redis.connection_pool.get_connection()
+    words = [hiredis.pack_command(("XADD", stream, "*", FIELD, body)) for body in bodies]
     sent = 0
     while sent < len(bodies):
-        now = time.perf_counter()
-        until = min(len(bodies), max(sent, int((now - start) * rate)))
-        if until > sent:
-            for i in range(sent, until):
-                due[ids[i]] = start + i / rate
-            words = [hiredis.pack_command(("XADD", stream, "*", FIELD, bodies[i])) for i in range(sent, until)]
-            await connection.send_packed_command(b"".join(words))
-            for _ in range(sent, until):
-                await connection.read_response()
-            sent = until
-        await asyncio.sleep(_TICK)
-    await redis.connection_pool.release(connection)
+        time.sleep(max(0.0, due[sent] - time.perf_counter()))
+        until, now = sent + 1, time.perf_counter()
+        while until < len(bodies) and due[until] <= now:
+            until += 1
+        connection.send_packed_command([b"".join(words[sent:until])])
+        for _ in range(sent, until):
+            connection.read_response()
+        sent = until
+    redis.connection_pool.release(connection)
 
 
-async def _read(redis: Redis, stream: str, due: dict[str, float]) -> list[float]:
+def _read(redis: Redis, stream: str, due: dict[str, float]) -> list[float]:
+    connection = redis.connection_pool.get_connection()
     late: list[float] = []
     last: bytes | str = "0"
     mark = b'"prediction_id":"'
     seen: set[str] = set()
+    until = max(due.values()) + _PATIENCE_SECONDS
     while len(late) < len(due):
-        reply = await call(redis, "XREAD", "COUNT", 1_000, "BLOCK", 1_000, "STREAMS", stream, last)
+        words = ("XREAD", "COUNT", 1_000, "BLOCK", 1_000, "STREAMS", stream, last)
+        connection.send_packed_command([hiredis.pack_command(words)])
+        reply = connection.read_response()
         now = time.perf_counter()
+        if now > until:
+            raise RuntimeError(f"{len(late)} of {len(due)} answered")
         for _, entries in reply.items() if isinstance(reply, dict) else reply or ():
             for entry, (_, body) in entries:
                 last = entry
@@ -93,6 +100,7 @@ async def _read(redis: Redis, stream: str, due: dict[str, float]) -> list[float]
                     raise RuntimeError(f"{id_} was answered twice")
                 seen.add(id_)
                 late.append(now - due[id_])
+    redis.connection_pool.release(connection)
     return late
 
 

@@ -87,11 +87,11 @@ class Bench(NamedTuple):
     loaded: Loaded
 
 
-def fit() -> Bench:
+def fit(iterations: int = 100) -> Bench:
     """Fit, convert and load."""
     x = table(5_000, seed=0)
     y = (x[NUMERIC[0]] * x[NUMERIC[1]] + (x[CATEGORICAL[0]] == "a") > 0).astype(int)
-    boosting = HistGradientBoostingClassifier(max_iter=100, early_stopping=False, random_state=0)
+    boosting = HistGradientBoostingClassifier(max_iter=iterations, early_stopping=False, random_state=0)
     fitted = assemble("hist_gradient_boosting", boosting, len(NUMERIC), [list(LEVELS)] * len(CATEGORICAL)).fit(x, y)
     onnx = convert(fitted, numeric=len(NUMERIC), categorical=len(CATEGORICAL), classify=True, opset=18)
     layout = Layout(NUMERIC, CATEGORICAL, {name: frozenset(LEVELS) for name in CATEGORICAL})
@@ -202,7 +202,7 @@ def latency_at(rate: int, bodies: list[bytes]) -> dict[str, float]:
     """Percentiles on a Redis of its own: one that rewrites its log of the runs before is another measurement."""
     ids = [json.loads(body)["id"] for body in bodies]
     with tempfile.TemporaryDirectory() as folder, local_servers(Path(folder)) as servers:
-        return asyncio.run(serving_latency.percentiles(servers.redis_url, servers.redis_password, bodies, ids, rate))
+        return serving_latency.percentiles(servers.redis_url, servers.redis_password, bodies, ids, rate)
 
 
 def answering(loaded: Loaded, namespace: str) -> Answering:
