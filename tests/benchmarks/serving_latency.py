@@ -57,7 +57,7 @@ def percentiles(url: str, password: str, bodies: list[bytes], ids: list[str], ra
     return {
         "p50": round(kept[len(kept) // 2] * 1e3, 2),
         "p99": round(kept[int(len(kept) * 0.99)] * 1e3, 2),
-        "worst": round(kept[-1] * 1e3, 1),
+        "worst": round(kept[-1] * 1e3, 2),
     }
 
 
