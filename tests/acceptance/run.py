@@ -109,8 +109,8 @@ def _summary(case: str, policy: str, rows: list[dict[str, Any]]) -> dict[str, An
         "case": case,
         "policy": policy,
         "seeds": len(ours),
-        "accuracy_median": statistics.median(row["accuracy"] for row in ours),
-        "accuracy_worst": min(row["accuracy"] for row in ours),
+        "accuracy_median": statistics.median(row["score"] for row in ours),
+        "accuracy_worst": min(row["score"] for row in ours),
         "last_quarter_median": statistics.median(row["last_quarter"] for row in ours),
         "recovered_share_median": statistics.median(shares) if shares else None,
         "recovered_share_worst": min(shares, default=None),
@@ -121,9 +121,9 @@ def _summary(case: str, policy: str, rows: list[dict[str, Any]]) -> dict[str, An
         "retrains_worst": max(row["retrains"] for row in ours),
         "retrains_a_change_worst": max((n for row in ours for n in row["retrains_a_change"]), default=None),
     }
-    twins = {row["stream"]: row["accuracy"] for row in rows if row["policy"] == "twin"}
+    twins = {row["stream"]: row["score"] for row in rows if row["policy"] == "twin"}
     if policy == "tidemill":
-        line["worst_from_twin"] = round(max(abs(row["accuracy"] - twins[row["stream"]]) for row in ours), 4)
+        line["worst_from_twin"] = round(max(abs(row["score"] - twins[row["stream"]]) for row in ours), 4)
     return line
 
 

@@ -14,9 +14,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 import streams
 from twin import Twin
 
-from tidemill_console.acceptance.outcome import SETTLED, Outcome, accuracy
+from tidemill_console.acceptance.outcome import SETTLED, Outcome, score
 from tidemill_console.acceptance.policies import policies, psi
-from tidemill_console.acceptance.stream import Stream, read, stream
+from tidemill_console.acceptance.stream import Stream, stream
 
 BLOCK = 250
 
@@ -30,7 +30,7 @@ def test_after_an_abrupt_change_the_score_is_back_within_1500_rows_and_two_train
     stagger = streams.stagger(1)
     outcome = played(stagger)
     for change in stagger.changes:
-        assert accuracy(stagger, outcome, change + SETTLED, change + streams.CONCEPT) >= 0.95
+        assert score(stagger, outcome, change + SETTLED, change + streams.CONCEPT) >= 0.95
         assert sum(change <= row < change + streams.CONCEPT for row in outcome.retrains) <= 2
         assert any(change <= alarm <= change + 1_000 for alarm in outcome.alarms)
 
@@ -47,9 +47,7 @@ def test_other_policies_see_the_same_rows_at_the_same_time() -> None:
         others = {o.policy: o for o in policies(stagger, BLOCK, 1)}
     assert others["static"].retrains == []
     assert others["periodic"].retrains == [4_000, 6_000, 8_000, 10_000, 12_000, 14_000]
-    assert (
-        accuracy(stagger, others["periodic"], 8_500, 10_000) > 0.95 > accuracy(stagger, others["static"], 6_000, 14_000)
-    )
+    assert score(stagger, others["periodic"], 8_500, 10_000) > 0.95 > score(stagger, others["static"], 6_000, 14_000)
 
 
 def test_a_label_is_known_after_its_delay_and_never_without_one() -> None:
@@ -57,18 +55,6 @@ def test_a_label_is_known_after_its_delay_and_never_without_one() -> None:
     made = stream("s", table, labels, first=4, delays=[0] * 4 + [0, 2, -1, 0, 3, 0])
     assert made.known(4, 8) == [4, 5, 7]
     assert made.known(8, 12) == [8, 9]
-
-
-def test_a_file_is_read_with_its_changes_and_what_is_missing_is_named(tmp_path: Path) -> None:
-    file = tmp_path / "s.csv"
-    table = pd.DataFrame({"x": np.arange(300.0), "k": ["u", "v"] * 150, "y": [0, 1] * 150, "c": [0] * 200 + [1] * 100})
-    table.to_csv(file, index=False)
-    made = read(file, "y", delay=None, change="c", exclude=(), first=100)
-    assert (made.numeric, made.categorical, made.classes, made.changes) == (["x"], ["k"], ["0", "1"], (200,))
-    with pytest.raises(ValueError, match="no column 'z'"):
-        read(file, "z", delay=None, change=None, exclude=(), first=100)
-    with pytest.raises(ValueError, match="more than the 300"):
-        read(file, "y", delay=None, change=None, exclude=(), first=300)
 
 
 def test_psi_of_equal_samples_is_nothing() -> None:

@@ -109,6 +109,7 @@ class Twin:
             self._look(end, len(known))
             self._begin(starts, end)
             before = end
+        self.outcome.alarms.sort()
         self.outcome.refusals = {r: self.refused.count(r) for r in sorted(set(self.refused))}
         self.outcome.verdicts = {v: self.verdicts.count(v) for v in sorted(set(self.verdicts))}
         self.outcome.seconds = time.monotonic() - begun
@@ -152,7 +153,7 @@ class Twin:
             if not isinstance(finding, Detected | Degraded):
                 continue
             about = finding.kind if isinstance(finding, Detected) else "performance"
-            if about == "concept":
+            if about in ("concept", "performance"):
                 self.outcome.alarms.append(row_of(datetime.fromtimestamp(finding.noticed_at, UTC)))
             trigger = Trigger(
                 id=f"{about}-{now}-{len(self.outcome.alarms)}",
@@ -305,15 +306,16 @@ class Twin:
 
     def _rows(self, split: int, since: int | None, newest: int | None) -> list[int]:
         rows = [row for row in self.known if since is None or row >= since]
-        rows = rows[-newest:] if newest else rows
-        return [row for row in rows if self.split[row] == split]
+        counted = [place for place, row in enumerate(rows) if self.split[row] != TEST]  # as training counts
+        first = counted[-newest] if newest and len(counted) > newest else 0
+        return [row for row in rows[first:] if self.split[row] == split]
 
     def _train(self, since: int | None, newest: int | None) -> Model | None:
         train, held = self._rows(TRAIN, since, newest), self._rows(VALIDATION, since, newest)
         if len(train) < 20 or np.bincount(self.y[train], minlength=len(self.classes)).min() < 3:
             return None
         numeric = len(self.stream.numeric)
-        problem = judging.Problem(
+        told = judging.Problem(
             task="classification",
             metric=str(self.spec.primary),
             x=self.x.iloc[train],
@@ -328,21 +330,24 @@ class Twin:
             jobs=1,
             tune_threshold=True,
         )
-        policy = self.spec.search
+        problem, policy = judging.pooled(told), self.spec.search
         winner = search.search(problem, search.Budget(policy.families, policy.trials, policy.seconds), lambda _: None)
         self.made += 1
         version = f"{self.made:012x}"
-        return Model(version, problem, winner, since, self._reference(version, train, problem, winner), len(self.known))
+        if problem is not told:
+            train, held = sorted([*train, *held]), self._rows(TEST, since, newest)
+        described = held if len(held) >= _GATE_ROWS else train
+        answers = judging.answer(problem, winner.model, self.x.iloc[described])
+        reference = self._reference(version, train, answers[:, problem.positive], winner)
+        return Model(version, problem, winner, since, reference, len(self.known))
 
-    def _reference(self, version: str, train: list[int], problem: judging.Problem, winner: search.Winner) -> Reference:
-        answers = judging.answer(problem, winner.model, problem.x)
+    def _reference(self, version: str, train: list[int], answers: Array, winner: search.Winner) -> Reference:
         columns = [_numeric(c, self.stream.table[c].to_numpy()[train]) for c in self.stream.numeric]
         for name in self.stream.categorical:
             counts = self.stream.table[name].iloc[train].value_counts()
             columns.append(categorical_column(name, len(train), 0, {str(k): int(v) for k, v in counts.items()}))
         held = scores(winner.answers)[str(self.spec.primary)]
-        prediction = _numeric("prediction", answers[:, problem.positive])
-        return Reference(version, tuple(columns), prediction, held, len(winner.answers.y))
+        return Reference(version, tuple(columns), _numeric("prediction", answers), held, len(winner.answers.y))
 
     def _better(self, model: Model) -> bool:
         champion = self.champion

@@ -30,13 +30,15 @@ def acceptance(
 ) -> None:
     """Play a labelled stream through the whole loop, beside static, periodic and other policies."""
     try:
-        from tidemill_console.acceptance import stream as streams
+        from tidemill_console.acceptance import reading
     except ImportError as error:
         fail(f"{error.name} is missing: install tidemill-console[demo]", USAGE)
     try:
-        played = streams.read(file, target, delay=delay, change=change, exclude=tuple(exclude or ()), first=first)
+        played = reading.read(file, target, delay=delay, change=change, exclude=tuple(exclude or ()), first=first)
     except (OSError, ValueError) as error:
         fail(f"{file}: {error}", USAGE)
+    for remark in played.remarks:
+        say(remark)
     stack = None if external else Stack(directory())
     started_here = stack is not None and not stack.running()
     try:
@@ -80,12 +82,14 @@ def reports(stream: Any, ours: list[Any], seed: int, block: int) -> list[dict[st
 
 def show(rows: list[dict[str, Any]]) -> None:
     """The table a person reads."""
-    columns = ("stream", "policy", "accuracy", "last quarter", "recovered", "detected after", "retrains")
-    table = Table(*columns, title="Accuracy over the live rows", title_justify="left")
+    columns = ("stream", "policy", "score", "last quarter", "recovered", "detected after", "retrains")
+    metrics = {"accuracy": "Accuracy", "r2": "R²"}
+    title = " and ".join(dict.fromkeys(metrics[row["metric"]] for row in rows))
+    table = Table(*columns, title=f"{title} over the live rows", title_justify="left")
     for row in rows:
         shares = " ".join(f"{s:.2f}" for s in row["recovered_share"])
         after = " ".join("-" if d is None else str(d) for d in row["detected_after"])
-        numbers = (f"{row['accuracy']:.3f}", f"{row['last_quarter']:.3f}", shares, after, str(row["retrains"]))
+        numbers = (f"{row['score']:.3f}", f"{row['last_quarter']:.3f}", shares, after, str(row["retrains"]))
         table.add_row(row["stream"], row["policy"], *numbers)
     notes.print(table)
     sys.stderr.flush()

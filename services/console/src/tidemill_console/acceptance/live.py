@@ -34,10 +34,13 @@ from tidemill_contracts.events import (
     ModelDeployed,
     ModelPromoted,
     ModelRejected,
+    PackagingFailed,
+    PerformanceDegraded,
     PredictionCompleted,
     PredictionFailed,
     PredictionRequested,
     RetrainSuppressed,
+    TrainingFailed,
     TrainingGranted,
 )
 from tidemill_contracts.pipeline import PipelineSpec
@@ -57,7 +60,7 @@ _TOLD_ROWS = 4_000
 class Seen:
     """What came back."""
 
-    answers: dict[str, str] = field(default_factory=dict)
+    answers: dict[str, Any] = field(default_factory=dict)
     failed: set[str] = field(default_factory=set)
     events: list[tuple[int, Event[Any]]] = field(default_factory=list)
     """With the row on the replay's clock when each was seen."""
@@ -111,7 +114,9 @@ class Play:
                 await self._ask(begin, end)
                 known = self._stream.known(before, end)
                 await self._tell(known)
-                labelled, before = labelled + len(known), end
+                # A row that nobody answered has nothing to be labelled.
+                labelled += sum(self._id(row) in self._seen.answers for row in known)
+                before = end
                 await self._returned(labelled)
                 await self._calm()
                 if end // _TOLD_ROWS > begin // _TOLD_ROWS:
@@ -129,11 +134,19 @@ class Play:
         rows[TARGET] = self._stream.labels[: self._stream.first]
         rows[KEY] = np.arange(len(rows))
         rows[TIME] = [moment(i).isoformat() for i in range(len(rows))]
+        rows = rows[self._stream.learnable]
         with TemporaryDirectory() as folder:
             file = Path(folder) / "first.parquet"
             rows.to_parquet(file, index=False)
             await publish_file(self._client, self._spec.name, file, ".parquet", content_id("first", self._run))
-        await self._until(lambda: bool(self._seen.of(ModelDeployed)), "the first model")
+        await self._until(lambda: bool(self._seen.of(ModelDeployed)) or bool(self._refused()), "the first model")
+        if not self._seen.of(ModelDeployed):
+            raise TidemillError(f"{self._spec.name} has no first model: {'; '.join(self._refused())}")
+
+    def _refused(self) -> list[str]:
+        """Why there is no model."""
+        failures = self._seen.of(DatasetRejected, TrainingFailed, PackagingFailed, ModelRejected)
+        return [f"{e.type_name()}: {reason.message}" for _, e in failures for reason in e.data.reasons]
 
     async def _ask(self, begin: int, end: int) -> None:
         requests = [
@@ -232,7 +245,7 @@ class Play:
         if event.pipeline != self._spec.name or event.id in self._seen.ids:
             return False
         if isinstance(event, PredictionCompleted):
-            self._seen.answers[event.data.prediction_id] = str(event.data.prediction)
+            self._seen.answers[event.data.prediction_id] = event.data.prediction
         elif isinstance(event, PredictionFailed):
             self._seen.failed.add(event.data.prediction_id)
         else:
@@ -244,12 +257,14 @@ class Play:
 
     def _summary(self, seconds: float) -> Outcome:
         seen, stream = self._seen, self._stream
-        outcome = Outcome("tidemill", np.full(len(stream), "", dtype=object), seconds=seconds)
+        outcome = Outcome("tidemill", stream.unanswered(), seconds=seconds)
         for row in range(stream.first, len(stream)):
-            outcome.predicted[row] = seen.answers.get(self._id(row), "")
+            answer = seen.answers.get(self._id(row))
+            outcome.predicted[row] = "" if answer is None else stream.answer(answer)
         outcome.retrains = [row for row, e in seen.of(TrainingGranted) if e.data.trigger != "first_data"]
-        alarms = [e.data.noticed_at for _, e in seen.of(DriftDetected) if e.data.kind == "concept"]
-        outcome.alarms = [row_of(at) for at in alarms]
+        alarms = [e.data for _, e in seen.of(DriftDetected, PerformanceDegraded)]
+        about_errors = [a.noticed_at for a in alarms if getattr(a, "kind", "concept") == "concept"]
+        outcome.alarms = sorted(row_of(at) for at in about_errors)
         outcome.promotions = [row for row, e in seen.of(ModelDeployed)][1:]
         verdicts = [f"{e.data.kind}:{e.data.verdict}" for _, e in seen.of(DriftEvaluated)]
         outcome.verdicts = {v: verdicts.count(v) for v in sorted(set(verdicts))}

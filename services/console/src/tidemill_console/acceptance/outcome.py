@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from tidemill_console.acceptance.learning import Encoder, fit
@@ -16,8 +17,8 @@ _LEAST = 200
 
 @dataclass
 class Outcome:
-    """``predicted`` [n] text, "" before the first live row and for rows without an answer; the rest are rows at which
-    something happened."""
+    """``predicted`` [n] as ``Stream.labels``, "" before the first live row and for rows without an answer; the rest are
+    rows at which something happened."""
 
     policy: str
     predicted: Array
@@ -29,28 +30,44 @@ class Outcome:
     seconds: float = 0.0
 
 
-def accuracy(stream: Stream, outcome: Outcome, begin: int, end: int) -> float:
-    """Share of right answers in rows [begin, end)."""
-    return float((outcome.predicted[begin:end] == stream.labels[begin:end]).mean())
+def metric(stream: Stream) -> str:
+    """The score of this stream's policies."""
+    return "accuracy" if stream.classifies else "r2"
+
+
+def score(stream: Stream, outcome: Outcome, begin: int, end: int) -> float:
+    """Of rows [begin, end): the share of right answers; of numbers R², where a row without an answer counts as
+    answered by the mean."""
+    return _score(stream, outcome.predicted[begin:end], begin, end)
+
+
+def _score(stream: Stream, predicted: Array, begin: int, end: int) -> float:
+    truth = stream.labels[begin:end]
+    if stream.classifies:
+        return float((predicted == truth).mean())
+    mean = float(truth.mean())
+    values = np.array([mean if isinstance(value, str) else value for value in predicted], np.float64)
+    spread = float(((truth - mean) ** 2).sum())
+    return 1 - float(((truth - values) ** 2).sum()) / spread if spread > 0 else 0.0
 
 
 def reachable(stream: Stream, seed: int) -> list[tuple[int, int, float]]:
-    """For each change the rows judged after it, and the accuracy on them of a model trained on the rows between."""
+    """For each change the rows judged after it, and the score on them of a model trained on the rows between."""
     x = Encoder(stream.table).rows
     found = []
     for begin, end in stream.concepts:
         judged = begin + SETTLED
         if end - judged < _LEAST:
             continue
-        model = fit(x[begin:judged], stream.labels[begin:judged], seed)
+        model = fit(x[begin:judged], stream.labels[begin:judged], seed, stream.classifies)
         if model is not None:
-            found.append((judged, end, float((model.predict(x[judged:end]) == stream.labels[judged:end]).mean())))
+            found.append((judged, end, _score(stream, model.predict(x[judged:end]), judged, end)))
     return found
 
 
 def report(stream: Stream, outcome: Outcome, reached: list[tuple[int, int, float]]) -> dict[str, Any]:
     """One JSON object a stream and policy."""
-    shares = [accuracy(stream, outcome, a, b) / best for a, b, best in reached if best > 0]
+    shares = [score(stream, outcome, a, b) / best for a, b, best in reached if best > 0]
     detected = [next((a - begin for a in outcome.alarms if begin <= a < end), None) for begin, end in stream.concepts]
     a_change = [sum(begin <= r < end for r in outcome.retrains) for begin, end in stream.concepts]
     quarter = (len(stream) - stream.first) // 4
@@ -58,8 +75,9 @@ def report(stream: Stream, outcome: Outcome, reached: list[tuple[int, int, float
         "stream": stream.name,
         "policy": outcome.policy,
         "rows": len(stream) - stream.first,
-        "accuracy": round(accuracy(stream, outcome, stream.first, len(stream)), 4),
-        "last_quarter": round(accuracy(stream, outcome, len(stream) - quarter, len(stream)), 4),
+        "metric": metric(stream),
+        "score": round(score(stream, outcome, stream.first, len(stream)), 4),
+        "last_quarter": round(score(stream, outcome, len(stream) - quarter, len(stream)), 4),
         "recovered_share": [round(s, 3) for s in shares],
         "detected_after": detected,
         "retrains": len(outcome.retrains),
@@ -68,6 +86,6 @@ def report(stream: Stream, outcome: Outcome, reached: list[tuple[int, int, float
         "promotions": len(outcome.promotions),
         "verdicts": outcome.verdicts,
         "refusals": outcome.refusals,
-        "unanswered": int((outcome.predicted[stream.first :] == "").sum()),
+        "unanswered": int(sum(isinstance(v, str) and not v for v in outcome.predicted[stream.first :])),
         "seconds": round(outcome.seconds, 1),
     }

@@ -56,16 +56,16 @@ def psi(before: Array, after: Array) -> float:
 
 
 def _played(name: str, stream: Stream, x: Array, choose: Wanted, block: int, seed: int) -> Outcome:
-    outcome = Outcome(name, np.full(len(stream), "", dtype=object))
+    outcome = Outcome(name, stream.unanswered())
     known = list(range(stream.first))
-    model = fit(x[known], stream.labels[known], seed)
+    model = fit(x[known], stream.labels[known], seed, stream.classifies)
     last = stream.first
     for begin in range(stream.first, len(stream), block):
         end = min(begin + block, len(stream))
         outcome.predicted[begin:end] = model.predict(x[begin:end])
         known += stream.known(begin, end)
         rows = choose(end, last, known)
-        new = fit(x[rows], stream.labels[rows], seed) if rows else None
+        new = fit(x[rows], stream.labels[rows], seed, stream.classifies) if rows else None
         if new is not None:
             model, last = new, end
             outcome.retrains.append(end)
@@ -74,12 +74,12 @@ def _played(name: str, stream: Stream, x: Array, choose: Wanted, block: int, see
 
 def _no_change(stream: Stream) -> Outcome:
     """The answer is the label that was known last."""
-    outcome = Outcome("no_change", np.full(len(stream), "", dtype=object))
+    outcome = Outcome("no_change", stream.unanswered())
     known = [(row + int(delay) + 1, row) for row, delay in enumerate(stream.delays) if delay >= 0]
     known.sort()
-    latest, at = str(stream.labels[stream.first - 1]), 0
+    latest, at = stream.labels[stream.first - 1], 0
     for row in range(stream.first, len(stream)):
         while at < len(known) and known[at][0] <= row:
-            latest, at = str(stream.labels[known[at][1]]), at + 1
+            latest, at = stream.labels[known[at][1]], at + 1
         outcome.predicted[row] = latest
     return outcome

@@ -1,6 +1,6 @@
 """The pipeline a stream is played through."""
 
-from tidemill_console.acceptance.stream import Stream, label_of
+from tidemill_console.acceptance.stream import TRAIN, Stream, label_of
 from tidemill_contracts.pipeline import (
     DriftPolicy,
     Feature,
@@ -20,15 +20,15 @@ def specification(stream: Stream, name: str, seed: int, block: int) -> PipelineS
     numeric = [Feature(name=c, kind="numeric") for c in stream.numeric]
     return PipelineSpec(
         name=name,
-        task="classification",
+        task=stream.task,
         target=TARGET,
-        primary="accuracy",
+        primary="accuracy" if stream.classifies else "rmse",
         features=(*numeric, *(Feature(name=c, kind="categorical") for c in stream.categorical)),
         keys=(KEY,),
         exclude=(KEY,),
         time=TIME,
         unknown_categories="accept",
-        split=SplitPolicy(train=0.7, validation=0.1, test=0.2),
+        split=SplitPolicy(train=TRAIN, validation=0.1, test=0.2),
         rows=RowPolicy(min_rows=100),
         search=SearchPolicy(families=("hist_gradient_boosting", "linear"), trials=3, seconds=30, seed=seed),
         retrain=RetrainPolicy(cool_down_seconds=0),

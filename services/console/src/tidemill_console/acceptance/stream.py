@@ -1,24 +1,31 @@
 """A labelled stream: one row an event, in order, with the truth of each and when it becomes known."""
 
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
+Label = str | float
+TRAIN = 0.7
+"""The oldest share of an arrival, which is trained on."""
+LEAST_OF_A_CLASS = 3
 _BEGIN = datetime(2001, 1, 1, tzinfo=UTC)
+_INTEGER = re.compile(r"[+-]?(0|[1-9]\d{0,17})(\.0+)?")
 
 
 @dataclass(frozen=True)
 class Stream:
-    """``table`` [n, features]: number columns are numeric, others categorical. ``labels`` [n]: text.
+    """``table`` [n, features]: number columns are numeric, others categorical. ``labels`` [n]: text, or numbers where
+    numbers are predicted.
 
     ``delays`` [n] counts the rows after which a label becomes known, -1 for never. ``changes`` are the positions of
-    the first rows of new concepts, where that is known; the first ``first`` rows are the first data set.
+    the first rows of new concepts, where that is known; the first ``first`` rows are the first data set. ``remarks``
+    say what was made of the file.
     """
 
     name: str
@@ -27,6 +34,13 @@ class Stream:
     delays: Array
     changes: tuple[int, ...] = ()
     first: int = 2_000
+    task: Literal["classification", "regression"] = "classification"
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def classifies(self) -> bool:
+        """Whether classes are predicted."""
+        return self.task == "classification"
 
     @property
     def numeric(self) -> list[str]:
@@ -48,8 +62,24 @@ class Stream:
         """First row, and row after the last, of each concept that follows a change."""
         return list(zip(self.changes, [*self.changes[1:], len(self)], strict=False))
 
+    @property
+    def learnable(self) -> Array:
+        """[first] whether a row can be in the first data set: not one of a class that is too rare to be learned."""
+        if not self.classifies:
+            return np.full(self.first, True)
+        trained = pd.Series(self.labels[: int(self.first * TRAIN)]).value_counts()
+        return np.isin(self.labels[: self.first], list(trained.index[trained >= LEAST_OF_A_CLASS]))
+
     def __len__(self) -> int:
         return len(self.labels)
+
+    def unanswered(self) -> Array:
+        """[n] answers before any was given: ""."""
+        return np.full(len(self), "", dtype=object)
+
+    def answer(self, value: Any) -> Label:
+        """A model's answer in the form of ``labels``."""
+        return str(value) if self.classifies else float(value)
 
     def cells(self, row: int) -> dict[str, Any]:
         """A row as a prediction request names it: numbers and strings, None for missing."""
@@ -76,42 +106,20 @@ def stream(
     changes: tuple[int, ...] = (),
     first: int = 2_000,
     delays: Any = None,
+    task: Literal["classification", "regression"] = "classification",
+    remarks: tuple[str, ...] = (),
 ) -> Stream:
     """A stream from plain columns. Raises ValueError when there is nothing to play."""
     if len(table) <= first:
-        raise ValueError(f"{len(table)} rows: more than the {first} of the first data set are needed")
+        raise ValueError(f"{len(table)} rows: more than the {first} of the first data set are needed (--first)")
     plain = table.reset_index(drop=True)
     columns = {str(c): _column(plain[c]) for c in plain.columns}
-    text = np.array([label_of(v) for v in labels], dtype=object)
-    if len(set(text[:first].tolist())) < 2:
-        raise ValueError(f"the first {first} rows hold one class only: give more of them (--first)")
-    waits = np.zeros(len(text), np.int64) if delays is None else np.asarray(delays, np.int64)
-    return Stream(name, pd.DataFrame(columns), text, waits, changes, first)
-
-
-def read(
-    file: Path, target: str, *, delay: str | None, change: str | None, exclude: tuple[str, ...], first: int
-) -> Stream:
-    """A Parquet or CSV file. ``delay`` names a column of rows until the label is known (empty or negative: never),
-    ``change`` one that is true where a new concept begins, or that holds the concept's name or number. Raises
-    ValueError that names what is missing."""
-    table = pd.read_parquet(file) if file.suffix == ".parquet" else pd.read_csv(file)
-    for column in (target, delay, change, *exclude):
-        if column is not None and column not in table.columns:
-            raise ValueError(f"{file.name} has no column {column!r}; it has {', '.join(map(str, table.columns))}")
-    if table[target].isna().any():
-        raise ValueError(f"{file.name}: {int(table[target].isna().sum())} rows have no {target}; say never by --delay")
-    waits = table[delay].fillna(-1).to_numpy() if delay else None
-    changes = _changes(table[change], first) if change else ()
-    features = table.drop(columns=[c for c in {target, delay, change, *exclude} if c is not None])
-    return stream(file.stem, features, table[target], changes=changes, first=first, delays=waits)
-
-
-def _changes(column: pd.Series, first: int) -> tuple[int, ...]:
-    values = column.to_numpy()
-    flags = set(pd.unique(column.dropna())) <= {0, 1} and int(np.sum(values == 1)) < len(values) // 20
-    found = np.flatnonzero(values == 1) if flags else np.flatnonzero(values[1:] != values[:-1]) + 1
-    return tuple(int(i) for i in found if i >= first)
+    told = _classes(labels) if task == "classification" else np.asarray(labels, np.float64)
+    if len(set(told[:first].tolist())) < 2:
+        what = "one class" if task == "classification" else "one value"
+        raise ValueError(f"the first {first} rows hold {what} only: give more of them (--first)")
+    waits = np.zeros(len(told), np.int64) if delays is None else np.asarray(delays, np.int64)
+    return Stream(name, pd.DataFrame(columns), told, waits, changes, first, task, remarks)
 
 
 def _column(column: pd.Series) -> Any:
@@ -124,4 +132,17 @@ def label_of(value: Any) -> str:
     """A class as text; whole floats are written as integers."""
     if isinstance(value, float | np.floating) and float(value).is_integer():
         return str(int(value))
-    return str(value)
+    return str(value).strip()
+
+
+def _classes(labels: Any) -> Array:
+    """As the answers will spell them: where all are integers or truth values, they are read as such."""
+    text = np.array([label_of(v) for v in labels], dtype=object)
+    found = set(text.tolist())
+    if {v.lower() for v in found} <= {"true", "false"}:
+        spelled = {v: v.lower().capitalize() for v in found}
+    elif all(_INTEGER.fullmatch(v) for v in found):
+        spelled = {v: str(int(v.partition(".")[0])) for v in found}
+    else:
+        return text
+    return np.array([spelled[v] for v in text], dtype=object)

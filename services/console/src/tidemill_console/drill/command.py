@@ -76,7 +76,7 @@ def _played(stream: Any, spec: PipelineSpec, seed: int) -> dict[str, Any]:
 
 async def _outcome(stream: Any, spec: PipelineSpec, seed: int) -> dict[str, Any]:
     from tidemill_console.acceptance.live import Play
-    from tidemill_console.acceptance.outcome import SETTLED, accuracy
+    from tidemill_console.acceptance.outcome import SETTLED, score
     from tidemill_console.acceptance.specification import rehearsal
 
     own = rehearsal(stream, spec, BLOCK)
@@ -85,12 +85,12 @@ async def _outcome(stream: Any, spec: PipelineSpec, seed: int) -> dict[str, Any]
     begin, end = stream.changes[0], len(stream)
     alarm = next((row for row in outcome.alarms if row >= begin), None)
     promoted = next((row for row in outcome.promotions if row > begin), None)
-    calm = accuracy(stream, outcome, stream.first, begin)
-    settled = accuracy(stream, outcome, min(begin + SETTLED, end - BLOCK), end)
+    calm = score(stream, outcome, stream.first, begin)
+    settled = score(stream, outcome, min(begin + SETTLED, end - BLOCK), end)
     return {
         "pipeline": spec.name,
         "accuracy_before": round(calm, 4),
-        "accuracy_at_the_change": round(accuracy(stream, outcome, begin, min(begin + BLOCK, end)), 4),
+        "accuracy_at_the_change": round(score(stream, outcome, begin, min(begin + BLOCK, end)), 4),
         "accuracy_after": round(settled, 4),
         "rows_to_detect": None if alarm is None else alarm - begin,
         "rows_to_a_new_champion": None if promoted is None else promoted - begin,
