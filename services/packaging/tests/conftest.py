@@ -132,6 +132,8 @@ def case(tmp_path: Path) -> Callable[..., Case]:
             "categorical": CATEGORICAL,
             "train": (write(rows["train"], folder / "train"),),
             "validation": (write(rows["validation"], folder / "validation"),),
+            "test": (),
+            "pooled": False,
             "from_ordinal": 0,
             "since": None,
             "newest": None,

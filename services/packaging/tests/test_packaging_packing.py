@@ -99,6 +99,17 @@ def test_the_reference_counts_the_training_rows_of_the_selection_alone(case: Bui
     assert found.target.categories == built.rows["train"]["outcome"][-100:].value_counts().to_dict()
 
 
+def test_where_validation_rows_were_learned_from_test_rows_show_how_the_model_answers(case: Build) -> None:
+    built = case("forest", "binary")
+    apart = packed(pack(built.job))
+    unseen = built.job.folder / "test"
+    built.rows["validation"].tail(120).to_parquet(unseen, index=False)
+    found = packed(pack(replace(built.job, pooled=True, test=(unseen,))))
+    assert (apart.reference_rows, apart.prediction.rows) == (600, 200)
+    assert (found.reference_rows, found.prediction.rows) == (800, 120)
+    assert {c.rows for c in found.validation} == {120}
+
+
 def test_rows_before_the_change_are_left_out(case: Build) -> None:
     since = table_time(case, 500)
     found = packed(pack(case("boosting", "binary", since=since).job))

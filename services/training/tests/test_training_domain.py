@@ -28,7 +28,7 @@ from tidemill_training.domain.preprocessing import MAX_CATEGORIES, frame, freque
 FAMILIES = tuple(candidates.DEFAULTS)
 
 
-def problem(task: str = "classification", n: int = 240, n_validation: int = 200, seed: int = 0) -> judging.Problem:
+def problem(task: str = "classification", n: int = 240, n_validation: int = 500, seed: int = 0) -> judging.Problem:
     rng = np.random.default_rng(seed)
     total = n + n_validation
     raw = pd.DataFrame({"a": rng.normal(size=total), "b": rng.normal(size=total), "c": rng.choice(["x", "y"], total)})
@@ -101,12 +101,33 @@ def test_a_small_validation_split_is_replaced_by_folds_that_do_not_see_their_row
     assert scores(Answers(p.y, judging.answer(p, winner.model, p.x)))["accuracy"] > 0.99
 
 
-def test_a_validation_split_too_small_to_choose_by_still_judges() -> None:
-    p = problem(n_validation=50)
+def test_validation_rows_too_few_to_judge_by_are_learned_from() -> None:
+    p = judging.pooled(problem(n_validation=50))
+    assert (len(p.y), len(p.y_validation), p.judged_by_folds) == (290, 0, True)
     winner = search.search(p, search.Budget(("linear", "hist_gradient_boosting"), 2, 10), silent)
-    assert len(winner.answers.y) == 50
+    assert len(winner.answers.y) == 290
     folds, _ = judging.judge(p, "linear", candidates.DEFAULTS["linear"])
-    assert winner.trials[0]["score"] == scores(folds)["f1"] and len(folds.y) == len(p.y)
+    assert winner.trials[0]["score"] == scores(folds)["f1"]
+    full = judging.fit(p, winner.family, winner.parameters, p.x, p.y)
+    assert to_bytes(winner.model) == to_bytes(full)
+
+
+def test_validation_rows_that_judge_are_not_learned_from() -> None:
+    p = problem()
+    assert judging.pooled(p) is p and not p.judged_by_folds
+
+
+def test_a_class_that_has_not_come_since_a_change_is_known_from_earlier_rows(tmp_path: Path) -> None:
+    labels = ["a", "b", "c", "c", "c", "c", "a", "b", "a", "b"]
+    path = tmp_path / "part.parquet"
+    moments = [datetime(2026, 1, 1, tzinfo=UTC) + timedelta(days=i) for i in range(10)]
+    table = pa.table({"y": labels, rows.TIME: pa.array(moments, pa.timestamp("us", "UTC")), rows.ORDINAL: range(10)})
+    pq.write_table(table, path)
+    files = rows.Files((path,), 0)
+    since = rows.read(files, moments[6])
+    made = rows.examples(files, since, "y", ("a", "b", "c"), 2)
+    assert made[rows.ORDINAL].to_pylist() == [4, 5, 6, 7, 8, 9]
+    assert rows.examples(files, made, "y", ("a", "b", "c"), 2) is made
 
 
 def test_large_searches_draw_rows_and_the_winner_is_fitted_on_all(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -86,6 +86,8 @@ class Packager:
             categorical=tuple(f.name for f in model.features if f.kind == "categorical"),
             train=await self._paths(model, dataset, "train"),
             validation=await self._paths(model, dataset, "validation"),
+            test=await self._paths(model, dataset, "test"),
+            pooled=not model.rows.get("validation"),
             from_ordinal=dataset.from_ordinal,
             since=model.selection.since,
             newest=model.selection.newest,

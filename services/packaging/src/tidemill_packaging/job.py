@@ -27,6 +27,9 @@ class Job:
     categorical: tuple[str, ...]
     train: tuple[Path, ...]
     validation: tuple[Path, ...]
+    test: tuple[Path, ...]
+    pooled: bool
+    """Whether the validation rows were learned from: then the test rows are those that the model has not seen."""
     from_ordinal: int
     since: datetime | None
     newest: int | None

@@ -19,7 +19,7 @@ Array = NDArray[Any]
 LABEL_AGREEMENT, METRIC_DIFFERENCE = 0.999, 0.001
 """What parity asks for, at least and at most."""
 _FEW_ROWS = 20
-"""With fewer validation rows the training rows describe the model's answers."""
+"""With fewer rows that the model has not seen the training rows describe its answers."""
 
 
 class _RefusedError(Exception):
@@ -69,15 +69,15 @@ def _pack(job: Job) -> Packed:
         onnx, packaged = _convert(job, model)
         (job.folder / "model.onnx").write_bytes(onnx)
     with _step("parity"):
-        train, validation = _read(job)
-        tried = _compare(job, model, packaged, train, validation)
+        train, unseen = _read(job)
+        tried = _compare(job, model, packaged, train, unseen)
     with _step("golden"):
         tolerance, proofs = _golden(job, tried)
     with _step("reference"):
         columns = [_described(c, rows.numbers(train, c), reference.numeric_column) for c in job.numeric]
         columns += [_described(c, rows.strings(train, c), reference.categorical_column) for c in job.categorical]
-        held = _like(columns, validation) if len(validation) >= _FEW_ROWS else ()
-        prediction = _prediction(job, packaged, validation if len(validation) >= _FEW_ROWS else train)
+        held = _like(columns, unseen) if len(unseen) >= _FEW_ROWS else ()
+        prediction = _prediction(job, packaged, unseen if len(unseen) >= _FEW_ROWS else train)
         target, scale = _target(job, train)
     a = tried.agreement
     return Packed(
@@ -133,18 +133,22 @@ def _convert(job: Job, model: Any) -> tuple[bytes, Packaged]:
 
 
 def _read(job: Job) -> tuple[pa.Table, pa.Table]:
-    """The newest of the training and the validation rows that the model's selection holds."""
+    """The newest rows of the model's selection that it was trained on, and that it has not seen."""
     first = rows.first_ordinal((*job.train, *job.validation), job.from_ordinal, job.since, job.newest)
     columns = (*job.numeric, *job.categorical, job.target)
     train = rows.read(job.train, columns, first, job.since, job.reference_rows)
     if not len(train):
         raise _RefusedError("no_rows", "the model's training rows cannot be found")
-    return train, rows.read(job.validation, columns, first, job.since, job.reference_rows)
+    validation = rows.read(job.validation, columns, first, job.since, job.reference_rows)
+    if not job.pooled:
+        return train, validation
+    together = rows.joined(train, validation, job.reference_rows)
+    return together, rows.read(job.test, columns, first, job.since, job.reference_rows)
 
 
-def _compare(job: Job, model: Any, packaged: Packaged, train: pa.Table, validation: pa.Table) -> _Tried:
-    pool = pa.concat_tables([train, validation], promote_options="default")
-    pool = pool.slice(max(0, len(pool) - max(job.parity_rows, len(validation))))
+def _compare(job: Job, model: Any, packaged: Packaged, train: pa.Table, unseen: pa.Table) -> _Tried:
+    pool = pa.concat_tables([train, unseen], promote_options="default")
+    pool = pool.slice(max(0, len(pool) - max(job.parity_rows, len(unseen))))
     numbers, strings, source = rows.enlarge(
         *rows.layout(pool, job.numeric, job.categorical), rows=job.parity_rows, seed=job.seed
     )

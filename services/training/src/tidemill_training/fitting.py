@@ -17,11 +17,11 @@ from tidemill_training.domain import evaluation, judging, rows, search
 from tidemill_training.domain.importance import permutation_importance
 from tidemill_training.domain.model_file import to_bytes
 from tidemill_training.domain.preprocessing import frame, frequent_categories
-from tidemill_training.job import Job, Trained, Unfit
+from tidemill_training.job import SEVERAL, Job, Trained, Unfit
 
 Progress = Callable[[Any], None]
 LEAST_ROWS = 20
-"""Training rows, and of each class one for each fold."""
+"""Training rows, and of each of two classes one for each fold."""
 LEAST_OF_A_CLASS = 3
 _REPEATS = 3
 _ROWS_FOR_THREADS = 50_000
@@ -32,15 +32,16 @@ _LOOK_SECONDS = 0.05
 def train(job: Job, progress: Progress) -> Trained | Unfit:
     """Read, search, judge, explain, write ``model.skops``.
 
-    The model is not fitted again on the validation rows: packaging and monitoring take the error it makes on them for
-    the error it will make in production, and a model that has seen them would make hardly any.
+    Validation rows that judge are not learned from afterwards: packaging and monitoring take the error on them for the
+    error in production, and a model that has seen them would make hardly any. Those too few to judge are training rows.
     """
     progress({"stage": "started"})
     train_rows, validation_rows = _read(job)
     refused = unusable(job, train_rows)
     if refused:
         return refused
-    problem = _problem(job, train_rows, validation_rows)
+    told = _problem(job, train_rows, validation_rows)
+    problem = judging.pooled(told)
     with threadpool_limits(_threads(job.jobs, len(train_rows))):
         try:
             winner = search.search(problem, search.Budget(job.families, job.trials, job.seconds), progress)
@@ -49,7 +50,7 @@ def train(job: Job, progress: Progress) -> Trained | Unfit:
         progress({"stage": "evaluating"})
         baseline = evaluation.scores(judging.judge_baseline(problem))
         progress({"stage": "explaining"})
-        importances = _explain(job, problem, winner)
+        importances = _explain(job, told, winner)
         progress({"stage": "storing"})
         _write(job, winner.model)
     return Trained(
@@ -64,7 +65,7 @@ def train(job: Job, progress: Progress) -> Trained | Unfit:
         trials=winner.trials,
         importances=tuple(importances),
         categories={c: tuple(sorted(v for v in problem.x[c].unique() if v)) for c in job.categorical},
-        rows={"train": len(train_rows), "validation": len(validation_rows)},
+        rows={"train": len(problem.y), "validation": len(problem.y_validation)},
         environment={"python": platform.python_version()}
         | {name: version(name) for name in ("numpy", "pandas", "scikit-learn", "skops")},
         cpu_seconds=round(time.process_time(), 3),
@@ -92,9 +93,11 @@ def unusable(job: Job, frame: pd.DataFrame) -> Unfit | None:
     present = [label for label, count in counts.items() if count]
     if len(present) < 2:
         return Unfit("one_class", "every training row has the same class" if present else "no class", len(frame))
+    plenty = sum(count >= LEAST_OF_A_CLASS for count in counts.values())
+    least = 1 if len(counts) > SEVERAL and plenty >= SEVERAL else LEAST_OF_A_CLASS
     for number, (_, count) in enumerate(counts.items(), start=1):
-        if count < LEAST_OF_A_CLASS:  # by number: what a cell holds is not told
-            why = f"class {number} of {len(counts)} has {count} training rows, at least {LEAST_OF_A_CLASS} are needed"
+        if count < least:  # by number: what a cell holds is not told
+            why = f"class {number} of {len(counts)} has {count} training rows, at least {least} are needed"
             return Unfit("missing_class", why, len(frame))
     return None
 
@@ -104,7 +107,11 @@ def _read(job: Job) -> tuple[pd.DataFrame, pd.DataFrame]:
         split: rows.read(rows.Files(paths, job.from_ordinal), job.since)
         for split, paths in (("train", job.train), ("validation", job.validation))
     }
-    frames = {split: rows.to_frame(table) for split, table in rows.newest(tables, job.newest).items()}
+    tables = rows.newest(tables, job.newest)
+    if len(job.classes) > SEVERAL and len(tables["train"]):
+        every = rows.Files((*job.older, *job.train), job.from_ordinal)
+        tables["train"] = rows.examples(every, tables["train"], job.target, job.classes, LEAST_OF_A_CLASS)
+    frames = {split: rows.to_frame(table) for split, table in tables.items()}
     empty = frames["train"].iloc[:0]
     return frames["train"], frames["validation"] if len(frames["validation"]) else empty
 
@@ -137,7 +144,11 @@ def _target(job: Job, frame: pd.DataFrame) -> Any:
 
 
 def _explain(job: Job, problem: judging.Problem, winner: search.Winner) -> list[tuple[str, float, float]]:
-    x, y = (problem.x, problem.y) if problem.judged_by_folds else (problem.x_validation, problem.y_validation)
+    """On rows the model has not seen: where they were learned from, it is the same choice fitted without them."""
+    x, y = (problem.x_validation, problem.y_validation) if problem.explicable else (problem.x, problem.y)
+    model = winner.model
+    if problem.explicable and problem.judged_by_folds:
+        model = judging.fit(problem, winner.family, winner.parameters, problem.x, problem.y)
     x, y = x.iloc[-job.importance_rows :], y[-job.importance_rows :]
     threshold = winner.answers.threshold
 
@@ -147,7 +158,7 @@ def _explain(job: Job, problem: judging.Problem, winner: search.Winner) -> list[
         return value if np.isfinite(value) else 0.0
 
     return permutation_importance(
-        lambda shuffled: judging.answer(problem, winner.model, shuffled),
+        lambda shuffled: judging.answer(problem, model, shuffled),
         score,
         x,
         repeats=_REPEATS,

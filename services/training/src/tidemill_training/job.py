@@ -5,6 +5,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+SEVERAL = 2
+"""With more classes than these a rare one may lack rows since a change: earlier rows of it stand in for them."""
+
 
 @dataclass(frozen=True)
 class Job:
@@ -22,6 +25,8 @@ class Job:
     categorical: tuple[str, ...]
     train: tuple[Path, ...]
     validation: tuple[Path, ...]
+    older: tuple[Path, ...]
+    """Training rows from before ``since``, for classes that have not come since; only where there are several."""
     from_ordinal: int
     since: datetime | None
     newest: int | None
@@ -43,7 +48,7 @@ class Trained:
     parameters: dict[str, Any]
     threshold: float | None
     judged_rows: int
-    """Rows behind the metrics: the validation rows, or where they are too few the training rows, by folds."""
+    """Rows behind the metrics: the validation rows, or where those are too few all rows, by folds."""
     metrics: dict[str, float]
     baseline: dict[str, float]
     calibration: tuple[tuple[float, float, int], ...]

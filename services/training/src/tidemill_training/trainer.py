@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from tidemill_contracts.dataset import DatasetManifest, Reason
+from tidemill_contracts.dataset import DatasetManifest, Part, Reason
 from tidemill_contracts.events import ModelTrained, TrainingFailed, TrainingGranted
 from tidemill_contracts.model import FailedTraining
 from tidemill_contracts.pipeline import PipelineSpec, Scalar
@@ -17,7 +17,7 @@ from tidemill_shared.telemetry import counter, histogram
 from tidemill_training.domain import governor
 from tidemill_training.domain.state import Policy, Refusal, Run, State, Trigger
 from tidemill_training.governing import Governing
-from tidemill_training.job import Job, Trained, Unfit
+from tidemill_training.job import SEVERAL, Job, Trained, Unfit
 from tidemill_training.keeping import keep
 from tidemill_training.progress import Progress
 from tidemill_training.settings import TrainingGroup
@@ -96,10 +96,12 @@ class Trainer:
     async def _job(self, event: TrainingGranted, manifest: DatasetManifest, spec: PipelineSpec, folder: Path) -> Job:
         since = event.data.rows.since
 
-        async def paths(split: str) -> tuple[Path, ...]:
+        def late(part: Part) -> bool:
+            return since is None or (part.time_max is not None and part.time_max >= since)
+
+        async def paths(split: str, *, older: bool = False) -> tuple[Path, ...]:
             parts = [p for p in manifest.parts if p.split == split and p.last_ordinal >= manifest.from_ordinal]
-            parts = [p for p in parts if since is None or (p.time_max is not None and p.time_max >= since)]
-            return tuple([await self._store.cached(p.file) for p in parts])
+            return tuple([await self._store.cached(p.file) for p in parts if late(p) != older])
 
         features = [c for c in manifest.columns if c.role == "feature"]
         return Job(
@@ -113,6 +115,7 @@ class Trainer:
             categorical=tuple(c.name for c in features if c.kind == "categorical"),
             train=await paths("train"),
             validation=await paths("validation"),
+            older=await paths("train", older=True) if len(manifest.classes) > SEVERAL else (),
             from_ordinal=manifest.from_ordinal,
             since=since,
             newest=event.data.rows.newest,

@@ -47,6 +47,12 @@ def read(
     return table.slice(max(0, len(table) - most))
 
 
+def joined(one: pa.Table, other: pa.Table, most: int) -> pa.Table:
+    """The ``most`` newest rows of two tables, in order of arrival."""
+    table = pa.concat_tables([one, other], promote_options="default").sort_by(ORDINAL)
+    return table.slice(max(0, len(table) - most))
+
+
 def _live(path: Path, columns: Sequence[str], from_ordinal: int, since: datetime | None) -> pa.Table:
     # A part that is older than a column does not have it.
     wanted = [c for c in pq.read_schema(path).names if c in {*columns, TIME, ORDINAL}]

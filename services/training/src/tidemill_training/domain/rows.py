@@ -1,5 +1,6 @@
 """Reading the rows a training may use."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -43,6 +44,22 @@ def newest(splits: dict[str, pa.Table], count: int | None) -> dict[str, pa.Table
     ordinals = np.concatenate([t[ORDINAL].to_numpy() for t in splits.values() if t.num_rows])
     bound = int(np.partition(ordinals, total - count)[total - count])
     return {name: t.filter(pc.greater_equal(t[ORDINAL], bound)) if t.num_rows else t for name, t in splits.items()}
+
+
+def examples(files: Files, selected: pa.Table, target: str, classes: Sequence[Any], least: int) -> pa.Table:
+    """The ``selected`` training rows, and of each class that has fewer than ``least`` there the newest earlier ones to
+    make up for it: a class that has not come since a change must stay known, or its next row could only be refused."""
+    counts = {entry["values"]: entry["counts"] for entry in pc.value_counts(selected[target]).to_pylist()}
+    lacking = {label: least - counts.get(label, 0) for label in classes if counts.get(label, 0) < least}
+    if not lacking:
+        return selected
+    every = read(files, None)
+    before = every.filter(pc.invert(pc.is_in(every[ORDINAL], value_set=selected[ORDINAL].combine_chunks())))
+    found = []
+    for label, missing in lacking.items():
+        of_class = before.filter(pc.equal(before[target], pa.scalar(label, before[target].type)))
+        found.append(of_class.slice(max(0, len(of_class) - missing)))
+    return pa.concat_tables([*found, selected], promote_options="default")
 
 
 def count_since(path: Path, since: datetime, from_ordinal: int) -> int:
