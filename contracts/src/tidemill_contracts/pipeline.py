@@ -161,7 +161,7 @@ class DriftPolicy(Document):
     references: tuple[Literal["training", "validation", "previous", "season"], ...] = Field(
         default=("training",), min_length=1
     )
-    """What windows are compared with: the rows the model was trained on, those it was chosen by (validation), the
+    """What windows are compared with: the rows the model was trained on, those it has not seen (validation), the
     window before, or the window of the same place in the season before. The first decides about drift, the others are
     reported beside it."""
     season_seconds: float | None = Field(default=None, gt=0)

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from tidemill_monitoring.domain.adwin import Adwin
 from tidemill_monitoring.domain.calibration import Calibration
 from tidemill_monitoring.domain.findings import Degraded, Detected, Finding, Recovered, Resolved
 from tidemill_monitoring.domain.labels import LabelWatch
@@ -170,6 +171,17 @@ def test_errors_of_a_regression_are_bounded() -> None:
     outcome = outcome_of(LabelledRow(row, 7.0), classification=False)
     assert error_of(outcome, classification=False, scale=4.0) == 0.5
     assert error_of(outcome, classification=False, scale=0.1) == 1.0
+
+
+def test_a_jump_noticed_at_once_is_not_called_gradual() -> None:
+    """Runs over rows from before and after it look like a slope."""
+    said = []
+    for seed in range(20):
+        adwin, rng = Adwin(0.05), np.random.default_rng(seed)
+        errors = rng.uniform(size=3_500) < np.repeat([0.02, 0.5], [3_250, 250])
+        cuts = (adwin.update(float(error), row=n, time=float(n)) for n, error in enumerate(errors, 1))
+        said.append(next(cut.course for cut in cuts if cut and cut.worse and cut.began_row > 3_000))
+    assert "gradual" not in said and said.count("abrupt") >= 10
 
 
 @pytest.mark.parametrize(("width", "said"), [(0, "abrupt"), (4_000, "gradual")])

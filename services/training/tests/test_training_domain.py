@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from tidemill_training.domain.evaluation import Answers, calibration, confusion,
 from tidemill_training.domain.importance import permutation_importance
 from tidemill_training.domain.model_file import to_bytes
 from tidemill_training.domain.preprocessing import MAX_CATEGORIES, frame, frequent_categories
+from tidemill_training.fitting import unusable
 
 FAMILIES = tuple(candidates.DEFAULTS)
 
@@ -128,6 +130,25 @@ def test_a_class_that_has_not_come_since_a_change_is_known_from_earlier_rows(tmp
     made = rows.examples(files, since, "y", ("a", "b", "c"), 2)
     assert made[rows.ORDINAL].to_pylist() == [4, 5, 6, 7, 8, 9]
     assert rows.examples(files, made, "y", ("a", "b", "c"), 2) is made
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes", "code"),
+    [
+        (["a"] * 30 + ["b"] * 30 + ["c"], "abc", None),
+        (["a"] * 30 + ["b"] * 30, "abc", "missing_class"),
+        (["a"] * 58 + ["b"] * 2 + ["c"], "abc", "missing_class"),
+        (["a"] * 58 + ["b"] * 2, "ab", "missing_class"),
+        (["a"] * 60, "ab", "one_class"),
+        (["a", "b"] * 9, "ab", "too_few_rows"),
+    ],
+)
+def test_a_rare_class_among_several_is_learned_from_the_rows_there_are(
+    labels: list[str], classes: str, code: str | None
+) -> None:
+    job: Any = SimpleNamespace(task="classification", target="y", classes=tuple(classes))
+    found = unusable(job, pd.DataFrame({"y": labels}))
+    assert (found and found.code) == code
 
 
 def test_large_searches_draw_rows_and_the_winner_is_fitted_on_all(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,9 @@ import numpy as np
 
 _CLEAR = 6.0
 """Twice the logarithm of the likelihood ratio that settles it: e**3 to one."""
+_LASTING_ROWS = 100
+"""An error that began to grow fewer rows ago cannot be called gradual yet: runs that mix rows from before and after a
+jump look like a slope, and whoever retrains waits for more rows anyway."""
 
 
 def course(sizes: Sequence[int], means: Sequence[float], spread: float) -> Literal["abrupt", "gradual"] | None:
@@ -24,7 +27,10 @@ def course(sizes: Sequence[int], means: Sequence[float], spread: float) -> Liter
     gain = (min(steps) - min(hinges)) / spread
     if abs(gain) < _CLEAR:
         return None
-    return "gradual" if gain > 0 else "abrupt"
+    if gain < 0:
+        return "abrupt"
+    growing = places[-1] - places[int(np.argmin(hinges))]
+    return "gradual" if growing >= _LASTING_ROWS else None
 
 
 def _left(x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> float:

@@ -79,7 +79,7 @@ class Reference:
     target_scale: float = 1.0
     """Standard deviation of the target, for errors of a regression."""
     validation: tuple[ReferenceColumn, ...] = ()
-    """The same columns over rows that the model was chosen by; empty: not known."""
+    """The same columns over rows that the model has not seen; empty: not known."""
     sample: ReferenceSample | None = None
 
 
