@@ -144,6 +144,11 @@ def monitoring_key(pipeline: str, file: str) -> str:
     return f"monitoring/{pipeline}/{file}"
 
 
+def state_copy_key(namespace: str, pipeline: str, service: str) -> str:
+    """The latest copy of what a service keeps of a pipeline in Redis. The one key that is written again and again."""
+    return f"states/{namespace}/{pipeline}/{service}.json"
+
+
 def batch_input_key(pipeline: str, sha256: str, suffix: str) -> str:
     """A file to score; content-addressed."""
     return f"batches/{pipeline}/inputs/{sha256}{suffix}"

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tidemill_contracts.artifacts import package_key, promotion_key
+from tidemill_contracts.artifacts import package_key, promotion_key, state_copy_key
 from tidemill_contracts.dataset import Histogram
 from tidemill_contracts.envelope import Event
 from tidemill_contracts.events import (
@@ -229,6 +229,35 @@ async def test_labels_that_come_after_everything_else_complete_a_window(platform
     assert measured.data.score == pytest.approx(rightly(labels, asked) / 100)
 
 
+async def test_a_lost_redis_does_not_take_the_open_window_along(platform: Platform) -> None:
+    await platform.declare(spec())
+    await platform.publish(await promote(platform, OLD, 1))
+    asked, labels = rows(1, 100)
+    group = {"copy_seconds": 0.1}
+    async with platform.running(build(settings(platform, **group))):
+        await platform.publish(*asked[:120], *labels[:60])
+        await until_labelled(platform, 60)
+        deadline = asyncio.get_running_loop().time() + 60
+        while (await copied(platform)).get("labelled") != 60:
+            assert asyncio.get_running_loop().time() < deadline
+            await asyncio.sleep(0.05)
+    await platform.lose_redis()
+    async with platform.running(build(settings(platform, **group))):
+        await platform.publish(*asked[120:], *labels[60:])
+        measured = await platform.wait_for(PerformanceMeasured)
+        (evaluated,) = [e for e in await platform.events(DriftEvaluated, PIPELINE) if e.data.kind == "data"]
+    assert (evaluated.data.window.rows, evaluated.data.verdict) == (100, "stable")
+    assert (measured.data.labelled, measured.data.complete) == (100, True)
+    assert measured.data.score == pytest.approx(rightly(labels, asked) / 100)
+
+
+async def copied(platform: Platform) -> dict[str, int]:
+    """What the copy in the store has counted."""
+    data = await platform.store.read(state_copy_key(platform.namespace, PIPELINE, "monitoring"))
+    counts: dict[str, int] = orjson.loads(orjson.loads(data)["strings"]["state"])["counts"] if data else {}
+    return counts
+
+
 def arrow(columns: dict[str, Any]) -> bytes:
     table, out = pa.table(columns), BytesIO()
     with pa.ipc.new_file(out, table.schema) as writer:
@@ -316,6 +345,20 @@ async def test_pieces_in_any_order_and_number_are_counted_once(platform: Platfor
     evaluated = await platform.events(DriftEvaluated, PIPELINE)
     assert [e.data.verdict for e in evaluated if e.data.kind == "data"] == ["stable", "stable"]
     assert len({e.id for e in evaluated}) == len(evaluated)
+
+
+async def test_rows_that_an_earlier_release_finished_are_not_counted_again(platform: Platform) -> None:
+    former = Keys(platform.namespace, PIPELINE).former_done
+    await platform.redis.zadd(former, {f"row-{n}": n for n in range(1, 41)})
+    await platform.declare(spec())
+    await platform.publish(await promote(platform, OLD, 1))
+    asked, labels = rows(1, 60)
+    async with platform.running(build(settings(platform))):
+        await platform.publish(*asked, *labels)
+        found = await until_labelled(platform, 20)
+        await until_quiet(platform)
+    assert (found["counts"]["labelled"], (await state(platform))["counts"]["answered"]) == (20, 20)
+    assert not await platform.redis.exists(former)
 
 
 async def test_errors_raise_an_alarm_rows_come_back_and_recovery_is_measured(platform: Platform) -> None:

@@ -19,6 +19,7 @@ from tidemill_training.domain.governor import (
     resolved,
     scheduled,
     settle,
+    survived,
     withdrawn,
 )
 from tidemill_training.domain.state import Facts, Kind, Policy, Refusal, Run, Start, State, Trigger
@@ -280,6 +281,19 @@ def refused(times: int, policy: Policy = POLICY) -> State:
         state = reject(finish(state, state.running.id, later(number), model=f"c{number}"), f"c{number}")
         state, _ = settle(state, policy, replace(FACTS, rows=4_000 * 4**number), later(number + 200_000))
     return state
+
+
+def test_what_was_granted_when_redis_was_lost_is_granted_again() -> None:
+    running, said = arrive(State(refusals=2), trigger("a"))
+    again, said_again = settle(survived(running), POLICY, FACTS, later(30))
+    assert reasons(said) == reasons(said_again) == ["start"]
+    assert running.running and again.running
+    assert (again.running.id, again.refusals) == (running.running.id, 2)
+    asked, _ = arrive(State(), trigger("p", "operator"))
+    newer = replace(survived(asked), queued=trigger("b"))
+    assert newer.asked and newer.asked.id == "p"
+    waiting = survived(replace(running, queued=trigger("b")))
+    assert waiting.queued and (waiting.queued.id, waiting.running) == ("b", None)
 
 
 def test_the_cool_down_doubles_with_each_refused_candidate_until_one_is_accepted() -> None:

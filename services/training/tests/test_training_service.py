@@ -12,7 +12,15 @@ import pyarrow.parquet as pq
 import pytest
 import skops.io
 
-from tidemill_contracts.artifacts import ArtifactRef, dataset_key, dataset_log_key, model_key, promotion_key, raw_key
+from tidemill_contracts.artifacts import (
+    ArtifactRef,
+    dataset_key,
+    dataset_log_key,
+    model_key,
+    promotion_key,
+    raw_key,
+    state_copy_key,
+)
 from tidemill_contracts.dataset import Column, DatasetManifest, Part, PreparedDataset, Reason
 from tidemill_contracts.document import content_version
 from tidemill_contracts.drift import DetectedDrift, Statistic, Window
@@ -396,3 +404,26 @@ async def test_two_pipelines_train_at_the_same_time_where_that_is_allowed(platfo
             await platform.wait_for(ModelTrained, lambda e, name=name: e.pipeline == name)
     progress = [p.pipeline for p in await platform.events(TrainingProgressed)]
     assert set(progress) == {"one", "two"}
+
+
+async def test_a_lost_redis_does_not_take_the_cool_down_along(platform: Platform) -> None:
+    data = Data(platform, await platform.declare(spec(cool_down_seconds=3_600)))
+    copy = state_copy_key(platform.namespace, "demo", "training")
+    async with platform.running(build(settings(platform))):
+        await data.add()
+        first = await platform.wait_for(ModelTrained)
+        await promote(platform, "demo", first.data.version)
+        await platform.publish(drift("demo", first.data.version, day=0))
+        await platform.wait_for(RetrainSuppressed, refused("cool_down", True))
+        deadline = asyncio.get_running_loop().time() + 60
+        while b'"told":"cool_down"' not in (await platform.store.read(copy) or b""):
+            assert asyncio.get_running_loop().time() < deadline
+            await asyncio.sleep(0.1)
+    await platform.lose_redis()
+    async with platform.running(build(settings(platform))):
+        # What waited waits on, and the next alarm joins it.
+        alarm = drift("demo", first.data.version, day=1)
+        await platform.publish(alarm)
+        answer = await platform.wait_for(RetrainSuppressed, refused("coalesced", True))
+    assert answer.causationid == alarm.id
+    assert len(await platform.events(TrainingGranted)) == 0

@@ -16,6 +16,7 @@ _TRIALS = "registry/*/trials/*"
 _ANCHORS = ("registry/*/anchors/*", "golden/*")
 _INBOX = ("inbox/*", "arrivals/*")
 _EVENTS = "events/*"
+_GOVERNOR, _MONITOR = "states/*/training.json", "states/*/monitoring.json"
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,11 @@ RULES = (
         ("raw/*", *_INBOX, "outcomes/*", "pipelines/*", "datasets/*", _DATASETS),
         (*_INBOX, "outcomes/*", "datasets/*", _DATASETS, _EVENTS),
     ),
-    StoreRule("training", ("pipelines/*", "datasets/*", "models/*", _DATASETS, _PROMOTIONS), ("models/*", _EVENTS)),
+    StoreRule(
+        "training",
+        ("pipelines/*", "datasets/*", "models/*", _DATASETS, _PROMOTIONS, _GOVERNOR),
+        ("models/*", _EVENTS, _GOVERNOR),
+    ),
     StoreRule("packaging", ("pipelines/*", "datasets/*", "models/*", "packages/*"), ("packages/*", _EVENTS)),
     StoreRule(
         "validation",
@@ -47,8 +52,8 @@ RULES = (
     ),
     StoreRule(
         "monitoring",
-        ("pipelines/*", "packages/*", "monitoring/*", "tables/*", _PROMOTIONS),
-        ("raw/*", *_INBOX, "predictions/*", "monitoring/*", _EVENTS),
+        ("pipelines/*", "packages/*", "monitoring/*", "tables/*", _PROMOTIONS, _MONITOR),
+        ("raw/*", *_INBOX, "predictions/*", "monitoring/*", _EVENTS, _MONITOR),
     ),
     StoreRule("producer", ("tables/*/results/*",), ("raw/*", "batches/*/inputs/*", "tables/*/inputs/*", *_INBOX)),
     StoreRule("operator", ("*",), ("*",)),

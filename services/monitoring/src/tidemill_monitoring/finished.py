@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from redis.asyncio import Redis
 
@@ -13,6 +14,7 @@ SHARDS = 256
 """Sets an id may be in. Redis keeps up to 512 integers as a sorted array of 8 bytes each (``set-max-intset-entries``),
 so up to about 110 000 ids a turn take little more than that; a sorted set of ids took 100."""
 _WORDS = 500
+_AT_ONCE = 20_000
 _MEMBERS = Script("""
 local found, at = {}, 1
 for k = 1, #KEYS do
@@ -51,6 +53,22 @@ class Finished:
         hits = await _MEMBERS(self._redis, [self._keys.done(turn, shard) for shard, turn in places], words)
         asked = [id_ for shard, _ in places for id_ in shards[shard].values()]
         return {id_ for id_, hit in zip(asked, hits, strict=True) if hit}
+
+    async def adopt(self) -> None:
+        """Take over what an earlier release kept, the newest ids first, and drop it; a crash repeats it."""
+        former = self._keys.former_done
+        ids: Any = await self._redis.zrange(former, 0, self._rows - 1, desc=True)
+        if not ids:
+            return
+        await self.known(())
+        # To the older generation, which is the next to be emptied.
+        for at in range(0, len(ids), _AT_ONCE):
+            part = [id_.decode() for id_ in ids[at : at + _AT_ONCE]]
+            pipe = self._redis.pipeline(transaction=False)
+            for shard, members in _sharded(part).items():
+                pipe.sadd(self._keys.done(1 - self._turn, shard), *members)
+            await pipe.execute()
+        await self._redis.unlink(former)
 
     def writes(self, ids: Sequence[str]) -> list[Write]:
         """The commands that add ids, to be run in one step with what finished their rows, after ``known``."""

@@ -13,6 +13,7 @@ from tidemill_contracts.envelope import content_id
 from tidemill_contracts.events import DataArrived
 from tidemill_contracts.pipeline import PipelineSpec
 from tidemill_monitoring import rows
+from tidemill_monitoring.copying import Copying
 from tidemill_monitoring.holding import Held
 from tidemill_monitoring.keys import Keys
 from tidemill_monitoring.settings import MonitoringGroup
@@ -37,6 +38,7 @@ class Flushing:
         self._store = store
         self._pipelines = pipelines
         self._settings = settings
+        self._copying = Copying(bus, store, settings.copy_seconds)
 
     async def run(self) -> None:
         """Never returns."""
@@ -47,6 +49,7 @@ class Flushing:
                     continue
                 try:
                     await self.flush(spec)
+                    await self._copying.copy(name)
                 except StaleState:
                     continue  # another replica was quicker
                 except (Retryable, RedisError) as error:

@@ -8,6 +8,7 @@ from tidemill_contracts.events import ModelDeployed, ModelPromoted
 from tidemill_contracts.pipeline import PipelineSpec
 from tidemill_monitoring import rows
 from tidemill_monitoring.batch import Batch, told
+from tidemill_monitoring.copying import Copying
 from tidemill_monitoring.domain.calibration import Calibration
 from tidemill_monitoring.domain.findings import Evaluated, Finding
 from tidemill_monitoring.domain.join import Join
@@ -51,6 +52,7 @@ class Handlers:
         self._settings = settings
         self._promotions = Promotions(store)
         self._calibration = Calibration()
+        self._copying = Copying(bus, store, settings.copy_seconds)
         # A monitor as of a version of the stored state. It is taken out while a batch changes it, so that a batch
         # that fails leaves nothing behind; and one whose step was refused has a version nobody ever stored.
         self._monitors: dict[str, tuple[bytes | None, Monitor]] = {}
@@ -82,7 +84,11 @@ class Handlers:
         batch = Batch.parse(deliveries, regression=spec.task == "regression")
         keys = Keys(self._bus.namespace, pipeline)
         memory = Memory(self._bus.nodes.of(keys.version), keys, self._settings)
+        if pipeline not in self._monitors:
+            await memory.finished.adopt()
         stored, join = await memory.read(batch.ids)
+        if stored is None and await self._survived(pipeline):
+            stored, join = await memory.read(batch.ids)
         monitor = await self._monitor(spec, stored, memory)
         batch.feed(join)
         expired = await self._expired(pipeline, memory, join, wall)
@@ -106,6 +112,15 @@ class Handlers:
             # Its reference is asked for by version: the state itself stays small and holds no documents.
             champion = await self._promoted(spec.name, dumped.state["champion"][0], beyond=0)
         return restored(policy, self._calibration, dumped, champion.reference if champion else None)
+
+    async def _survived(self, pipeline: str) -> bool:
+        """Whether a state from before Redis was lost is there now. Waits for the store as ``_promoted`` does."""
+        while True:
+            try:
+                return await self._copying.put_back(pipeline)
+            except StoreUnavailable as error:
+                log.warning("waiting for the object store", pipeline=pipeline, why=str(error))
+                await asyncio.sleep(_STORE_PAUSE_SECONDS)
 
     async def _champions(self, pipeline: str, join: Join, monitor: Monitor) -> dict[str, Champion]:
         present = monitor.champion

@@ -45,6 +45,11 @@ class Keys:
         return self._key(f"done-{turn}-{shard}")
 
     @property
+    def former_done(self) -> str:
+        """Sorted set: ids of finished rows, as an earlier release kept them."""
+        return self._key("done")
+
+    @property
     def done_mark(self) -> str:
         """String: which generation of finished rows is the present one, and how many are in it."""
         return self._key("done-mark")

@@ -47,7 +47,7 @@ class Memory:
         self._redis = redis
         self.keys = keys
         self._bounds = bounds
-        self._finished = Finished(redis, keys, bounds.done_rows)
+        self.finished = Finished(redis, keys, bounds.done_rows)
 
     async def read(self, ids: Sequence[str]) -> tuple[bytes | None, Join]:
         """The version of the state, and what is stored of the rows a batch names.
@@ -61,7 +61,7 @@ class Memory:
         version, *found = await pipe.execute()
         rows = found[0] if found else ()
         known = {id_: OpenRow.load(orjson.loads(row), id_) for id_, row in zip(ids, rows, strict=True) if row}
-        return version, Join(known, await self._finished.known(ids))
+        return version, Join(known, await self.finished.known(ids))
 
     async def dumped(self) -> Dumped:
         """The stored state with what lies beside it."""
@@ -111,7 +111,7 @@ class Memory:
         writes += _batched("ZADD", keys.order, [w for id_ in still_open if id_ in fresh_ids for w in (wall, id_)])
         writes += _batched("HDEL", keys.open, closed)
         writes += _batched("ZREM", keys.order, closed)
-        writes += self._finished.writes([*join.finished, *expired])
+        writes += self.finished.writes([*join.finished, *expired])
         writes += self._outcomes(monitor)
         writes += self._windows(monitor)
         writes.append(("SET", keys.held, orjson.dumps(monitor.held())))

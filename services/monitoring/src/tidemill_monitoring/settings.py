@@ -24,6 +24,8 @@ class MonitoringGroup(Group):
     """An answer waits at most this long to be logged."""
     alert_seconds: float = Field(default=1.0, gt=0)
     """Labelled rows wait at most this long to be sent back while a drift stands that may retrain."""
+    copy_seconds: float = Field(default=60.0, gt=0)
+    """How often the state of a pipeline (not its waiting rows) is copied to the object store, for a lost Redis."""
     poll_seconds: float = Field(default=0.25, gt=0, le=5)
     """How often waiting rows are looked for."""
 

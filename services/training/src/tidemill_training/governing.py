@@ -5,7 +5,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from tidemill_contracts.artifacts import dataset_log_prefix, promotions_prefix
 from tidemill_contracts.dataset import DatasetManifest, PreparedDataset
@@ -21,6 +21,7 @@ from tidemill_shared.child import Child
 from tidemill_shared.errors import Retryable, StaleState
 from tidemill_shared.log import logger
 from tidemill_shared.service import Service
+from tidemill_shared.state_copies import StateCopies
 from tidemill_training.counting import rows_since
 from tidemill_training.domain import governor
 from tidemill_training.domain.state import Facts, Policy, Refusal, Start, State, Trigger
@@ -28,6 +29,7 @@ from tidemill_training.domain.state import Facts, Policy, Refusal, Start, State,
 log = logger(__name__)
 _STATE = TypeAdapter(State)
 _ATTEMPTS = 20
+_COPY_SECONDS = 5.0
 SOURCE = "urn:tidemill:training"
 Change = Callable[[State, Policy, str | None], tuple[State, Refusal | None]]
 """From state, policy and champion to the new state, with what is to be said about it."""
@@ -60,6 +62,7 @@ class Governing:
         self._store = service.store
         self._pipelines = service.pipelines
         self._child = child
+        self._copies = StateCopies(service.store, service.bus.namespace, "training", _COPY_SECONDS)
         self._datasets: dict[str, AppendLog[PreparedDataset]] = {}
         self._promotions: dict[str, AppendLog[Promotion]] = {}
         self._manifests: dict[str, DatasetManifest] = {}
@@ -82,15 +85,15 @@ class Governing:
         policy, key = policy_of(spec), self._key(pipeline)
         for _ in range(_ATTEMPTS):
             raw: Any = await self._bus.redis.get(key)
-            state = _STATE.validate_json(raw) if raw else State()
+            state = _STATE.validate_json(raw) if raw else await self._survived(pipeline)
             champion = await self._champion(pipeline)
             changed, refusal = change(state, policy, champion)
             dataset = await self._dataset(pipeline) if changed.waiting else None
             facts = await self._facts(changed, champion, dataset)
             new, said = governor.settle(changed, policy, facts, datetime.now(UTC))
             said = (refusal, *said) if refusal else said
-            if new == state and not said:
-                return state
+            if new == (state if raw else State()) and not said:
+                return new
             outputs = [await self._event(pipeline, decision, dataset) for decision in said]
             try:
                 await self._bus.commit(outputs, writes=[("SET", key, _STATE.dump_json(new))], guard=(key, raw))
@@ -98,6 +101,25 @@ class Governing:
                 continue
             return new
         raise Retryable(f"{pipeline}: the governor's state kept changing")
+
+    async def copy(self, pipeline: str) -> None:
+        """Copy the state to the store when it has changed. Raises StoreUnavailable."""
+        raw: Any = await self._bus.redis.get(self._key(pipeline))
+        if raw and self._copies.due(pipeline, raw):
+            await self._copies.write(pipeline, raw, raw)
+
+    async def _survived(self, pipeline: str) -> State:
+        """What was copied before Redis was lost; nothing for a pipeline that is new. Raises StoreUnavailable."""
+        copy = await self._copies.read(pipeline)
+        if copy is None:
+            return State()
+        try:
+            state = _STATE.validate_json(copy)
+        except ValidationError as error:
+            log.error("the copy of the governor's state cannot be read", pipeline=pipeline, why=str(error)[:500])
+            return State()
+        log.warning("Redis has no state of the governor: it goes on from the copy", pipeline=pipeline)
+        return governor.survived(state)
 
     def _key(self, pipeline: str) -> str:
         return state_key(self._bus.namespace, "training", f"governor:{pipeline}")

@@ -152,6 +152,7 @@ class Triggers:
             for pipeline in self._service.pipelines.names():
                 try:
                     await self._look(pipeline)
+                    await self._governing.copy(pipeline)
                 except Exception as error:
                     # The next tick tries again; a trigger that cannot be looked at must not end the service.
                     log.warning("cannot look at waiting triggers", pipeline=pipeline, why=repr(error))

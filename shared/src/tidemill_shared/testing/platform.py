@@ -66,12 +66,16 @@ class Platform:
         try:
             yield platform
         finally:
-            for redis in platform.bus.nodes.servers():
-                for pattern in (f"{{{platform.namespace}}}*", f"{{{platform.namespace}:*"):
-                    async for key in redis.scan_iter(match=pattern, count=1000):
-                        await redis.delete(key)
+            await platform.lose_redis()
             await platform.bus.nodes.aclose()
             platform.store.close()
+
+    async def lose_redis(self) -> None:
+        """Drop the namespace's keys, as when Redis is lost with its volume. Nothing may be running."""
+        for redis in self.bus.nodes.servers():
+            for pattern in (f"{{{self.namespace}}}*", f"{{{self.namespace}:*"):
+                async for key in redis.scan_iter(match=pattern, count=1000):
+                    await redis.delete(key)
 
     def settings(self, kind: type[SettingsT], **overrides: Any) -> SettingsT:
         """Settings of a service for this corner, with short leases so that tests need not wait long."""

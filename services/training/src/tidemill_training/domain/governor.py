@@ -27,6 +27,18 @@ _WORTH_SAYING = frozenset({"suggested", "budget", "breaker_open"})
 _RANK: dict[Kind, int] = {"first_data": 0, "schedule": 1, "new_data": 2, "performance": 3, "drift": 4, "operator": 5}
 
 
+def survived(state: State) -> State:
+    """A state as it was copied before Redis was lost, and its streams with it: nobody works on what was granted, so
+    its trigger waits again, as the same training."""
+    run = state.running
+    if run is None:
+        return state
+    state = replace(state, running=None)
+    if run.trigger.kind == "operator":
+        return replace(state, asked=state.asked or run.trigger)
+    return replace(state, queued=state.queued or run.trigger)
+
+
 def remember(state: State, id_: str) -> State:
     """The state that has seen this id."""
     if id_ in state.handled:
