@@ -90,6 +90,19 @@ def test_many_windows_that_wait_are_bounded() -> None:
     assert len(ledger.entries) == 64
 
 
+def test_rows_that_wait_for_the_labels_of_others_are_bounded() -> None:
+    ledger = Ledger()
+    for n in range(10):
+        ledger.expect(str(n), "v", (False, True), 1, 100)
+        for row in range(90):
+            ledger.label(str(n), f"{n}-{row}", Outcome(1.0, float(row < 80)), 0.0)
+        ledger.close(str(n), Span(100, n, n, 0.0, 0.0), 0.0, None)
+    measured = ledger.mature("accuracy", 0.0, 1e9, 500)
+    assert [(m.place, m.labelled, m.complete) for m in measured] == [(str(n), 90, False) for n in range(5)]
+    assert sum(len(entry.outcomes) for entry in ledger.entries.values()) == 450
+    assert ledger.mature("accuracy", 0.0, 1e9, 450) == []
+
+
 @pytest.mark.parametrize("metric", ["accuracy", "f1", "log_loss", "brier"])
 def test_confidence_estimates_the_score(metric: str) -> None:
     best, policy = champion(metric)

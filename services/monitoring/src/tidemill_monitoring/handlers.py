@@ -93,7 +93,8 @@ class Handlers:
         batch.feed(join)
         expired = await self._expired(pipeline, memory, join, wall)
         champions = await self._champions(spec.name, join, monitor)
-        found = await asyncio.to_thread(_judge, monitor, join, champions, len(expired), wall, named=bool(batch.items))
+        most = self._settings.awaited_rows if batch.items else None
+        found = await asyncio.to_thread(_judge, monitor, join, champions, len(expired), wall, most)
         version, writes = memory.writes(monitor, join, expired, awaited=spec.retrain.triggers, wall=wall)
         writes += self._spooled(spec, join, monitor, wall)
         self._monitors[pipeline] = (version, monitor)
@@ -170,7 +171,7 @@ def _measure(pipeline: str, join: Join, found: Found) -> None:
 
 
 def _judge(
-    monitor: Monitor, join: Join, champions: dict[str, Champion], expired: int, wall: float, *, named: bool
+    monitor: Monitor, join: Join, champions: dict[str, Champion], expired: int, wall: float, awaited: int | None
 ) -> Judged:
     """The domain's part of a batch; in a thread, because the first verdict on a window calibrates its thresholds."""
     monitor.counts.update(join.counts)
@@ -180,4 +181,5 @@ def _judge(
     for id_, label, at in join.corrections:
         monitor.corrected(id_, label, at)
     # A batch of nothing but dead letters names no row, and has no event that could bring further news.
-    return Judged(answered, labelled, [*monitor.refused(join.refused, wall), *(monitor.matured(wall) if named else [])])
+    matured = [] if awaited is None else monitor.matured(wall, awaited)
+    return Judged(answered, labelled, [*monitor.refused(join.refused, wall), *matured])

@@ -14,7 +14,10 @@ class MonitoringGroup(Group):
     """Rows of a pipeline that may wait for their answer or label; beyond this the oldest are given up."""
     open_seconds: float = Field(default=30 * 86_400.0, gt=0)
     """A row that waited this long for its answer or label is given up."""
-    done_rows: int = Field(default=100_000, ge=100)
+    awaited_rows: int = Field(default=5_000, ge=100)
+    """Labelled rows of a pipeline that may wait for the other labels of their windows; beyond this (and beyond two
+    windows) the oldest window is measured as it is. About 230 bytes each with two classes."""
+    done_rows: int = Field(default=50_000, ge=100)
     """Ids of finished rows kept to recognise repetitions, and at most twice as many; 9 bytes each, for up to 110 000.
     A row can only be counted twice when its request, its answer and its label are all repeated after this many others
     were finished."""

@@ -5,6 +5,7 @@ for, so it equals that of an offline join. A label that comes again with a later
 former.
 """
 
+import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -79,10 +80,10 @@ class Ledger:
     def _put(self, place: str, id_: str, outcome: Outcome, at: float) -> None:
         self.entries[place].outcomes[id_] = self.fresh[f"{place}:{id_}"] = (at, outcome)
 
-    def mature(self, metric: str, wall: float, patience: float) -> list[Measured]:
+    def mature(self, metric: str, wall: float, patience: float, most_rows: float = math.inf) -> list[Measured]:
         """The windows that can be measured now; they are forgotten."""
         found = []
-        surplus = len(self.entries) - _MOST
+        surplus = max(len(self.entries) - _MOST, self._overfull(most_rows))
         for number, (place, entry) in enumerate(list(self.entries.items())):
             if entry.span is None:
                 continue
@@ -90,6 +91,16 @@ class Ledger:
             if complete or number < surplus or wall - entry.closed >= patience:
                 found.append(self._measure(place, entry, entry.span, metric, complete=complete))
         return found
+
+    def _overfull(self, most_rows: float) -> int:
+        """How many of the oldest windows must go for the labelled rows of the others to be ``most_rows`` at most."""
+        rows = sum(len(entry.outcomes) for entry in self.entries.values()) - most_rows
+        windows = 0
+        for entry in self.entries.values():
+            if rows <= 0:
+                break
+            rows, windows = rows - len(entry.outcomes), windows + 1
+        return windows
 
     def _measure(self, place: str, entry: Entry, span: Span, metric: str, *, complete: bool) -> Measured:
         # In the order of ids, so that sums do not depend on the order in which labels came.

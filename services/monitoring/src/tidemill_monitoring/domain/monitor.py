@@ -176,9 +176,12 @@ class Monitor:
             self.counts["corrected"] += 1
             self.counts["repeated"] -= 1
 
-    def matured(self, wall: float) -> list[Finding]:
-        """The scores of windows whose labels are in, or whose time is up."""
-        return list(self.labels.ledger.mature(self.policy.metric, wall, self.policy.label_seconds))
+    def matured(self, wall: float, most_rows: float = math.inf) -> list[Finding]:
+        """The scores of windows whose labels are in, or whose time is up, or that are too many: more than
+        ``most_rows`` labelled rows wait (and more than two windows, however large they are)."""
+        policy = self.policy
+        most = max(most_rows, 2 * policy.window_rows)
+        return list(self.labels.ledger.mature(policy.metric, wall, policy.label_seconds, most))
 
     def labelled(self, rows: Sequence[LabelledRow], wall: float) -> Found:
         """Take labelled rows in order; ``wall`` is the time in seconds. Rows in doubt are measured and teach
