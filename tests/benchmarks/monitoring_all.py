@@ -16,6 +16,7 @@ def main() -> None:
     found = {}
     for name, script, arguments in (
         ("window_check", "monitoring/window_check.py", sys.argv[1:]),
+        ("state_size", "monitoring/state_size.py", []),
         ("false_alarms", "false_alarms.py", []),
     ):
         print(f"== {name}", flush=True)

@@ -3,13 +3,16 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property, lru_cache
+from typing import Any
 
 import numpy as np
 
 from tidemill_monitoring.domain.divergence import LINEAR, Counts, Distance, Measure, Wasserstein, between
 
 DRAWS = 2_000
+_ENOUGH = 20
+"""Draws beyond a value that tell how likely it is."""
 _GRID = 1.05
 _DRAWN = 4
 """Draws kept for columns that may have the same counts: 0.6 MB each at 20 bins."""
@@ -27,22 +30,34 @@ class NullDistribution:
 
     def threshold(self, rate: float) -> float:
         """The value exceeded with probability ``rate``: a quantile of the draws, beyond them of the gamma law."""
-        from scipy.special import gammainccinv  # here, because a monitor without references need not load it
-
-        tail = float(gammainccinv(self.shape, rate)) * self.scale
-        if rate * len(self.draws) >= 20:
+        tail = _exceeded(self.shape, rate) * self.scale
+        if rate * len(self.draws) >= _ENOUGH:
             tail = float(np.quantile(self.draws, 1 - rate))
         return math.sqrt(tail) if self.squared else tail
 
     def p_value(self, statistic: float) -> float:
         """Probability of at least this value when nothing has changed."""
-        from scipy.special import gammaincc
-
         value = statistic**2 if self.squared else statistic
-        above = len(self.draws) - int(np.searchsorted(self.draws, value, side="left"))
-        if above >= 20:
+        above = len(self.draws) - int(self.draws.searchsorted(value))
+        if above >= _ENOUGH:
             return above / len(self.draws)
-        return float(gammaincc(self.shape, value / self.scale))
+        return float(_tail()(self.shape, value / self.scale))
+
+
+@lru_cache(4_096)
+def _exceeded(shape: float, rate: float) -> float:
+    """What a gamma variable of scale 1 exceeds with probability ``rate``; the same for window after window."""
+    from scipy.special import gammainccinv  # here, because a monitor without references need not load it
+
+    return float(gammainccinv(shape, rate))
+
+
+@cache
+def _tail() -> Any:
+    """The probability that a gamma variable of scale 1, of a shape, exceeds a value."""
+    from scipy.special import gammaincc
+
+    return gammaincc
 
 
 class Draws:

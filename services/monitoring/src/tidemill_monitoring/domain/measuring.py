@@ -66,7 +66,7 @@ class Test:
         return self.pair or (self.name,)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Measured:
     """A test before the correction over all tests of its window."""
 
@@ -128,9 +128,8 @@ def distances_of(column: ReferenceColumn) -> Mapping[Measure, Distance]:
     if column.kind == "categorical":
         return {"jensen_shannon": jensen_shannon, "chi_squared": chi_squared}
     found: dict[Measure, Distance] = {"psi": psi, "kolmogorov_smirnov": kolmogorov_smirnov}
-    if column.minimum is not None and column.maximum is not None and column.std > 0:
-        places = np.concatenate([[column.minimum], column.edges, [column.maximum]])
-        found["wasserstein"] = Wasserstein(np.diff(places) / column.std)
+    if column.widths is not None:
+        found["wasserstein"] = Wasserstein(column.widths)
     return found
 
 

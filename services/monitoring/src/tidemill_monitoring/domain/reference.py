@@ -1,7 +1,7 @@
 """What the champion was trained on, as the monitor compares with it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -39,21 +39,20 @@ class ReferenceColumn:
     spread: float = 0.0
     longest_run: int | None = None
     """Numeric: the most rows in a row with one number; None: not known."""
+    widths: Counts | None = None
+    """Numeric: of the bins from the minimum over the edges to the maximum, in standard deviations; None: no range."""
+    present: int = field(init=False)
+    """Rows with a value."""
+    unlisted: int = field(init=False)
+    """Rows to expect that the reference would not know: values beyond its range (one on each side would lie there), or
+    of no listed category: those too rare to be listed, and as many again as there are categories seen once (Good
+    1953)."""
 
-    @property
-    def present(self) -> int:
-        """Rows with a value."""
-        return int(self.counts.sum())
-
-    @property
-    def unlisted(self) -> int:
-        """Rows to expect that the reference would not know: values beyond its range (one on each side would lie
-        there), or of no listed category: those too rare to be listed, and as many again as there are categories
-        seen once (Good 1953)."""
-        if self.kind == "numeric":
-            return 2
-        listed = int(self.counts.sum())
-        return max(0, self.rows - self.missing - listed) + int((self.counts == 1).sum())
+    def __post_init__(self) -> None:
+        present = int(self.counts.sum())
+        rare = max(0, self.rows - self.missing - present) + int((self.counts == 1).sum())
+        object.__setattr__(self, "present", present)
+        object.__setattr__(self, "unlisted", 2 if self.kind == "numeric" else rare)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +98,9 @@ def numeric_column(
     low, high = limits or (None, None)
     bins, cells = np.asarray(edges, np.float64), np.asarray(counts, np.float64)
     magnitude, spread = _magnitude(bins, cells)
-    facts = (low, high, std, importance, magnitude, spread, longest_run)
+    places = [] if low is None or high is None else [low, *edges, high]
+    widths = np.diff(places) / std if places and std > 0 else None
+    facts = (low, high, std, importance, magnitude, spread, longest_run, widths)
     return ReferenceColumn(name, "numeric", rows, missing, bins, {}, cells, *facts)
 
 
