@@ -1,24 +1,35 @@
 """How many of many numbers lie below each of a few thresholds: the inner loop of a window check."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from tidemill_monitoring.domain.codebook import codebook
+
 _BLOCK = 8_192
 """Numbers compared with all thresholds while they lie in the processor's cache."""
 _ROUNDS = 255
 """Blocks that may be added up in bytes."""
+_MANY = 4_000
+"""Fewer strings than this are counted in Arrow's hash table."""
+_STRINGS = frozenset({"string", "large_string"})
 _SEARCHED = 2_000
 """Fewer values than this are searched for their bins."""
 
 
 class Counted(Protocol):
-    """Categories that can count themselves, as an Arrow array does."""
+    """Categories as an Arrow array."""
+
+    type: Any
+    null_count: int
 
     def __len__(self) -> int: ...
+
+    def drop_null(self) -> Any:
+        """The array without its nulls."""
 
     def value_counts(self) -> Any:
         """A struct array of ``values`` and ``counts``."""
@@ -50,9 +61,23 @@ def below(values: npt.NDArray[Any], thresholds: npt.NDArray[np.float64]) -> npt.
     return found
 
 
-def by_value(cells: list[Any] | Counted) -> Mapping[Any, int]:
-    """Categories with the number of their cells."""
+def by_value(cells: list[Any] | Counted, known: Sequence[str] = ()) -> Mapping[Any, int]:
+    """Categories with the number of their cells; faster when most are among the ``known`` ones."""
     if isinstance(cells, list):
         return Counter(cells)
+    whole = len(cells) >= _MANY and str(cells.type) in _STRINGS and hasattr(cells, "buffers")
+    book = codebook(known) if whole else None
+    if book is None:
+        return _hashed(cells)
+    strings = cells.drop_null() if cells.null_count else cells
+    counts, others = book.count(strings)
+    found: Counter[Any] = Counter(dict(zip(known, counts, strict=True)))
+    found[None] += cells.null_count
+    for part in others:
+        found.update(_hashed(part))
+    return found
+
+
+def _hashed(cells: Counted) -> Mapping[Any, int]:
     found = cells.value_counts()
     return dict(zip(found.field("values").to_pylist(), found.field("counts").to_pylist(), strict=True))

@@ -46,7 +46,7 @@ class ColumnCounts:
         if isinstance(cells, np.ndarray):
             self.add_numbers(column, cells)
         else:
-            self.add_categories(column, by_value(cells))
+            self.add_categories(column, by_value(cells, tuple(column.categories)))
 
     def add_numbers(self, column: ReferenceColumn, values: npt.NDArray[Any]) -> None:
         """Count an array of numbers; NaN is missing. Bin i holds edges[i-1] <= x < edges[i]."""
