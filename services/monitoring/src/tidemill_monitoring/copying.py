@@ -1,6 +1,7 @@
 """The monitor's state of a pipeline, copied to the object store, and put back into a Redis that has nothing."""
 
 import secrets
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
@@ -12,6 +13,7 @@ from tidemill_shared.bus import Bus
 from tidemill_shared.delivery import Completion
 from tidemill_shared.errors import StaleState
 from tidemill_shared.log import logger
+from tidemill_shared.scripts import Script
 from tidemill_shared.state_copies import StateCopies
 from tidemill_shared.store import Store
 
@@ -19,6 +21,15 @@ log = logger(__name__)
 _WORDS = 500
 """Of one Redis command: Lua's stack is bounded."""
 _STRINGS = ("state", "held", "alert")
+_WHOLE = Script("""
+local found = {}
+for k = 1, 4 do found[k] = redis.call('GET', KEYS[k]) or '' end
+found[5] = redis.call('LRANGE', KEYS[5], 0, -1)
+found[6] = redis.call('HGETALL', KEYS[6])
+found[7] = redis.call('HGETALL', KEYS[7])
+return found
+""")
+"""All of a state at once: no batch comes between."""
 
 
 class Copying:
@@ -61,21 +72,20 @@ class Copying:
 
 async def _read(redis: Redis, keys: Keys) -> tuple[bytes, bytes]:
     """The version of the state, and all of it at that version."""
-    pipe = redis.pipeline(transaction=True)
-    pipe.get(keys.version)
-    for name in _STRINGS:
-        pipe.get(getattr(keys, name))
-    pipe.lrange(keys.recent, 0, -1)
-    pipe.hgetall(keys.awaited)
-    pipe.hgetall(keys.history)
-    version, *strings, recent, awaited, history = await pipe.execute()
+    names = [keys.version, *(getattr(keys, name) for name in _STRINGS), keys.recent, keys.awaited, keys.history]
+    version, *strings, recent, awaited, history = await _WHOLE(redis, names, [])
     whole = {
         "strings": {name: value.decode() for name, value in zip(_STRINGS, strings, strict=True)},
         "recent": [item.decode() for item in recent],
-        "awaited": {field.decode(): item.decode() for field, item in awaited.items()},
-        "history": {field.decode(): item.decode() for field, item in history.items()},
+        "awaited": _fields(awaited),
+        "history": _fields(history),
     }
     return version, orjson.dumps(whole)
+
+
+def _fields(words: Sequence[bytes]) -> dict[str, str]:
+    """A hash, as Lua gives it: field, value, field, value."""
+    return {field.decode(): value.decode() for field, value in zip(words[::2], words[1::2], strict=True)}
 
 
 def _writes(keys: Keys, copy: dict[str, Any]) -> list[Write]:
