@@ -7,16 +7,12 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any
 
-import numpy as np
-import onnx
 import pytest
 from click.testing import Result
-from onnx import TensorProto, helper, numpy_helper
 from typer.testing import CliRunner
 
 from tidemill_console.app import app
-from tidemill_contracts.artifacts import package_key, promotion_key, report_key, trial_key
-from tidemill_contracts.document import Document, content_version
+from tidemill_contracts.artifacts import promotion_key, trial_key
 from tidemill_contracts.events import (
     PredictionCompleted,
     PredictionFailed,
@@ -24,17 +20,15 @@ from tidemill_contracts.events import (
     RolloutChanged,
     RolloutObserved,
 )
-from tidemill_contracts.package import Golden, GoldenPrediction, PackageManifest, Signature, Tensor
 from tidemill_contracts.pipeline import PipelineSpec
 from tidemill_contracts.prediction import RequestedPrediction
-from tidemill_contracts.promotion import Promotion, ValidationReport
+from tidemill_contracts.promotion import Promotion
 from tidemill_contracts.rollout import Observation, ObservedRollout, RolloutPolicy, Trial
 from tidemill_contracts.streams import state_key
 from tidemill_serving.app import build as build_serving
 from tidemill_serving.settings import ServingGroup, ServingSettings
 from tidemill_shared.credentials import Credentials
 from tidemill_shared.seal import PromotionSeal
-from tidemill_shared.signing import Signer
 from tidemill_shared.testing.platform import Platform
 from tidemill_validation.app import build as build_validation
 from tidemill_validation.settings import ValidationSettings
@@ -49,80 +43,10 @@ SPEC = PipelineSpec(
 )
 
 
-def line(weight: float) -> bytes:
-    """ONNX bytes: value = weight x."""
-    graph = helper.make_graph(
-        [helper.make_node("MatMul", ["numeric", "w"], ["value"])],
-        "line",
-        [helper.make_tensor_value_info("numeric", TensorProto.FLOAT, [None, 1])],
-        [helper.make_tensor_value_info("value", TensorProto.FLOAT, [None, 1])],
-        [numpy_helper.from_array(np.array([[weight]], np.float32), "w")],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
-    onnx.checker.check_model(model)
-    return bytes(model.SerializeToString())
-
-
-async def packed(platform: Platform, weight: float) -> dict[str, Any]:
-    """A signed and judged package, as an entry of the registry names it."""
-    store, version = platform.store, content_version(str(weight))
-
-    async def put(name: str, content: bytes | Document) -> Any:
-        key = package_key(NAME, version, name)
-        return await (store.put(key, content) if isinstance(content, bytes) else store.put_document(key, content))
-
-    answer = GoldenPrediction(features={"x": 2.0}, prediction=2.0 * weight)
-    signature = Signature(
-        task="regression",
-        numeric=("x",),
-        categorical=(),
-        inputs=(Tensor(name="numeric", datatype="FP32", shape=(-1, 1)),),
-        outputs=(Tensor(name="value", datatype="FP32", shape=(-1, 1)),),
-        target="y",
-    )
-    files = {
-        "model.onnx": await put("model.onnx", line(weight)),
-        "signature.json": await put("signature.json", signature),
-        "golden.json": await put("golden.json", Golden(tolerance=1e-4, predictions=(answer,))),
-    }
-    any_ref = files["golden.json"]
-    facts: dict[str, Any] = {"pipeline": NAME, "version": version, "causes": ("cause",), "code_version": "test"}
-    manifest = await put(
-        "manifest.json",
-        PackageManifest(
-            task="regression",
-            family="linear",
-            files=files,
-            model=any_ref,
-            dataset=any_ref,
-            dataset_version="0" * 12,
-            spec=any_ref,
-            opset=21,
-            environment={},
-            environment_lock="0" * 64,
-            **facts,
-        ),
-    )
-    signer = Signer(platform.settings(ServingSettings).keys.private_file)
-    report = ValidationReport(
-        package=manifest, dataset=any_ref, passed=True, promote=True, rows=9, metrics={}, checks=(), seed=0, **facts
-    )
-    return {
-        "pipeline": NAME,
-        "version": version,
-        "manifest": manifest,
-        "attestation": await put("manifest.dsse.json", signer.attest(manifest.key, manifest.sha256)),
-        "report": await store.put_document(report_key(NAME, version, manifest.sha256), report),
-        "reason": "a test",
-        "cause": "cause",
-        "signature": None,
-    }
-
-
-async def begun(platform: Platform, challenger: float) -> tuple[str, str]:
+async def begun(platform: Platform, packed: Any, challenger: float) -> tuple[str, str]:
     """A champion that answers x, and a challenger in its first stage, as validation would have left them."""
     seal, now = PromotionSeal.of(platform.settings(ValidationSettings).keys), datetime.now(UTC)
-    old, new = await packed(platform, 1.0), await packed(platform, challenger)
+    old, new = await packed(platform, 1.0, NAME), await packed(platform, challenger, NAME)
     promotion = seal.sealed(Promotion(sequence=1, promoted_at=now, **old))
     await platform.store.put_document(promotion_key(NAME, 1), promotion)
     trial = seal.sealed(Trial(sequence=1, stage="shadow", against=old["version"], decided_at=now, **new))
@@ -175,9 +99,9 @@ def services(platform: Platform) -> tuple[Any, Any]:
     return serving, build_validation(platform.settings(ValidationSettings))
 
 
-async def test_a_challenger_goes_from_the_shadow_to_the_top_over_restarts(platform: Platform) -> None:
+async def test_a_challenger_goes_from_the_shadow_to_the_top_over_restarts(platform: Platform, packed: Any) -> None:
     await platform.declare(SPEC)
-    old, new = await begun(platform, 1.01)
+    old, new = await begun(platform, packed, 1.01)
     load = Load(platform)
     for stage, share in (("canary", 0.2), ("canary", 0.6)):  # each with processes of its own
         serving, validation = services(platform)
@@ -201,11 +125,11 @@ async def test_a_challenger_goes_from_the_shadow_to_the_top_over_restarts(platfo
 
 
 async def test_a_challenger_that_answers_otherwise_is_stopped_before_anybody_sees_an_answer_of_it(
-    platform: Platform,
+    platform: Platform, packed: Any
 ) -> None:
     """The values go beyond float32, which is no answer."""
     await platform.declare(SPEC)
-    old, new = await begun(platform, 1e38)
+    old, new = await begun(platform, packed, 1e38)
     load = Load(platform)
     serving, validation = services(platform)
     async with platform.running(serving), platform.running(validation):
@@ -233,10 +157,10 @@ def tidemill(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> Callable[..
 
 
 async def test_a_person_sees_hastens_and_ends_a_trial(
-    platform: Platform, tidemill: Callable[..., Awaitable[Result]]
+    platform: Platform, tidemill: Callable[..., Awaitable[Result]], packed: Any
 ) -> None:
     await platform.declare(SPEC)
-    old, new = await begun(platform, 1.01)
+    old, new = await begun(platform, packed, 1.01)
     settings = platform.settings(ValidationSettings)
     file = Credentials(platform.directory / "credentials").operator_public_key
     keys = settings.keys.model_copy(update={"operator_public_file": file})

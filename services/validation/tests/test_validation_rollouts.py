@@ -1,6 +1,7 @@
 """Rollouts conducted, on real Redis and S3; what serving processes would count is told here."""
 
 import asyncio
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from tidemill_contracts.dataset import PreparedDataset
 from tidemill_contracts.events import (
     DatasetPrepared,
     EventDeadLettered,
+    ModelApproved,
     ModelPackaged,
     ModelPromoted,
     ModelRejected,
@@ -18,12 +20,22 @@ from tidemill_contracts.events import (
     TrialRequested,
 )
 from tidemill_contracts.pipeline import PipelineSpec
+from tidemill_contracts.promotion import ApprovedModel
 from tidemill_contracts.rollout import Observation, ObservedRollout, RequestedTrial, RolloutPolicy, Trial
+from tidemill_shared.errors import Retryable
+from tidemill_shared.seal import PromotionSeal
+from tidemill_shared.signing import Verifier
 from tidemill_shared.testing.platform import Platform
 from tidemill_validation.app import build
+from tidemill_validation.conducting import Conducting
 from tidemill_validation.domain import rollout
 from tidemill_validation.domain.rollout import Counts, Limits
+from tidemill_validation.observations import Observations
+from tidemill_validation.packages import Packages
+from tidemill_validation.promoting import Choice, Registry
 from tidemill_validation.settings import ValidationSettings
+from tidemill_validation.steps import Steps
+from tidemill_validation.trials import Trials
 
 A, B, C = "a" * 12, "b" * 12, "c" * 12
 FAST = {"30": 50}
@@ -128,6 +140,53 @@ async def test_a_bad_challenger_is_stopped_with_its_reason_and_not_tried_again(
     assert (end.data.stage, end.data.share) == ("abandoned", 0.0) and word in end.data.reason
     assert rejected.data.version == B and word in rejected.data.reasons[0].message
     assert "withdrawn" in [r.code for r in refused.data.reasons]
+
+
+async def handled(platform: Platform, event: Any) -> None:
+    """Wait until validation is done with everything in an event's stream."""
+    stream = event.stream(platform.namespace)
+    async with asyncio.timeout(40):
+        while True:
+            (group,) = [g for g in await platform.redis.xinfo_groups(stream) if g["name"] == b"validation"]
+            last = (await platform.redis.xrevrange(stream, count=1))[0][0]
+            if group["pending"] == 0 and group["last-delivered-id"] == last:
+                return
+            await asyncio.sleep(0.05)
+
+
+async def test_an_approved_champion_is_not_tried_beside_itself(platform: Platform, shelf: Any, models: Any) -> None:
+    packages = await two(shelf, models)
+    await platform.declare(staged(shelf))
+    async with platform.running(build(platform.settings(ValidationSettings))):
+        await judged(platform, *packages)
+        again = ModelApproved.root(ApprovedModel(version=A, by="ann"), subject=f"flow/{A}", source="urn:test")
+        twice = ModelApproved.root(ApprovedModel(version=B, by="ann"), subject=f"flow/{B}", source="urn:test")
+        await platform.publish(again, twice)  # what is champion already, and what is tried already
+        await handled(platform, again)
+        assert await platform.events(EventDeadLettered) == []
+        assert [(e.data.sequence, e.data.version) for e in await platform.events(RolloutChanged)] == [(1, B)]
+
+
+async def test_a_challenger_judged_against_another_champion_begins_no_trial(
+    platform: Platform, shelf: Any, models: Any
+) -> None:
+    """It is judged again, as one that would be promoted at once is."""
+    packages = await two(shelf, models)
+    await platform.declare(staged(shelf))
+    settings = platform.settings(ValidationSettings)
+    async with platform.running(build(settings)):
+        first = await judged(platform, *packages)
+    service: Any = SimpleNamespace(bus=platform.bus, store=platform.store, pipelines=None)
+    seal, observations = PromotionSeal.of(settings.keys), Observations(platform.bus)
+    registry, trials = Registry(service, seal), Trials(service, seal)
+    packs = Packages(platform.store, Verifier(settings.keys.public_file))
+    steps = Steps(service, registry, trials, observations)
+    conducting = Conducting(service, registry, packs, trials, observations, steps)
+    trial = Trial.from_json(await platform.store.get(first.data.trial))
+    choice = Choice(C, trial.manifest, trial.attestation, trial.report, "better than a model of yesterday")
+    with pytest.raises(Retryable, match="the champion changed"):
+        await conducting.place(packages[1].model_copy(update={"id": "late"}), choice, staged(shelf), C)
+    assert [t.version for t in await trials.all(shelf.name)] == [B]
 
 
 def wanted(trial: int, action: str, **facts: Any) -> TrialRequested:

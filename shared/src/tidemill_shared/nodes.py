@@ -70,15 +70,16 @@ class Nodes:
         self._masters: list[Address | None] = [None] * (_SLOTS if settings.cluster else 0)
         self._clients: dict[Address, Redis] = {}
         self._began_with: Address | None = None
-        self._named = connect(settings)
-        """The server that the URL names: of a cluster any, asked while no other is known."""
-        self.control = connect(settings, **self.options()) if settings.cluster else self._named
+        named = connect(settings)
+        self._named = [named, *(connect(settings, host=host, port=port) for host, port in _further(settings))]
+        """The servers that the settings name: of a cluster any, asked while no other is known."""
+        self.control = connect(settings, **self.options()) if settings.cluster else named
 
     @classmethod
     def only(cls, redis: Redis) -> "Nodes":
         """There is one server, and this client speaks to it."""
         nodes = cls.__new__(cls)
-        nodes.cluster, nodes.control, nodes._named, nodes._clients = False, redis, redis, {}
+        nodes.cluster, nodes.control, nodes._named, nodes._clients = False, redis, [redis], {}
         return nodes
 
     def options(self) -> dict[str, Any]:
@@ -126,7 +127,7 @@ class Nodes:
         if not self.cluster:
             return
         error: RedisError = RedisConnectionError("no server of the cluster answers")
-        for client in (*self._clients.values(), self._named):
+        for client in (*self._clients.values(), *self._named):
             try:
                 told = await call(client, "CLUSTER", "SLOTS")
             except RedisError as failed:
@@ -157,8 +158,13 @@ class Nodes:
 
     async def aclose(self) -> None:
         """Close every connection."""
-        for client in (self._named, self.control, *self._clients.values()):
+        for client in (*self._named, self.control, *self._clients.values()):
             await client.aclose()
+
+
+def _further(settings: RedisSettings) -> list[Address]:
+    pairs = [node.rpartition(":") for node in settings.cluster_nodes.split(",") if node and settings.cluster]
+    return [(host, int(port)) for host, _, port in pairs]
 
 
 def nodes_of(servers: "Redis | Nodes") -> Nodes:

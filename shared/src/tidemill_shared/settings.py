@@ -39,6 +39,8 @@ class RedisSettings(Group):
     """A file that holds the password and nothing else."""
     cluster: bool = False
     """The URL names any server of a Redis Cluster: each pipeline's streams lie on the master of their hash slot."""
+    cluster_nodes: str = Field(default="", pattern=r"^$|^[^\s,]+:\d+(,[^\s,]+:\d+)*$")
+    """Further servers of the cluster (``host:port,host:port``), asked where the others are while the URL's is away."""
 
     def secret(self) -> str | None:
         """The password from the setting or its file. Raises ConfigurationError."""

@@ -127,8 +127,9 @@ class Rollouts:
                     log.warning("cannot tell of a rollout", pipeline=pipeline, why=str(error))
 
     async def _staged(self, pipeline: str) -> bool:
+        """Whether anything may be tried there: by this revision, or since an earlier one asked for it."""
         spec = await self._pipelines.spec(pipeline)
-        return spec is not None and bool(spec.rollout.stages)
+        return spec is not None and (bool(spec.rollout.stages) or spec.revision > 1)
 
     async def refresh(self, pipeline: str) -> None:
         """Try what the newest sealed entry says. Raises Retryable when the store is away."""

@@ -8,6 +8,7 @@ from tidemill_contracts.events import ModelPromoted, RolloutChanged, RolloutObse
 from tidemill_contracts.pipeline import PipelineSpec
 from tidemill_contracts.promotion import Promotion
 from tidemill_contracts.rollout import RolloutPolicy, Trial
+from tidemill_shared.errors import Retryable
 from tidemill_shared.service import Service
 from tidemill_validation.domain import rollout
 from tidemill_validation.observations import Observations, limits_of
@@ -48,7 +49,8 @@ class Conducting:
     async def place(
         self, event: Event[Any], choice: Choice, spec: PipelineSpec, against: str | None
     ) -> ModelPromoted | RolloutChanged | None:
-        """Promote what has passed, or begin to try it beside the champion, as the pipeline asks."""
+        """Promote what has passed, or begin to try it beside the champion, as the pipeline asks. Raises Retryable when
+        the champion is no longer the one it was judged against."""
         if against is None or not spec.rollout.stages:
             return await self._registry.promote(event, choice, against=(against,))
         stage, share = spec.rollout.stages[0]
@@ -56,6 +58,11 @@ class Conducting:
             present = await self._trials.newest(event.pipeline)
             if present and present.cause == event.id:
                 return changed(event, present)
+            champion = await self._registry.champion(event.pipeline)
+            if champion and champion.version == choice.version:
+                return None
+            if champion is None or champion.version != against:
+                raise Retryable(f"{event.pipeline}: the champion changed while {choice.version} was judged")
             reason = choice.reason
             if present and not present.over and present.against == against:
                 if present.version == choice.version:

@@ -36,7 +36,10 @@ class Platform:
         self.servers = servers
         self.directory = directory
         self._redis = RedisSettings(
-            url=servers.redis_url, password=SecretStr(servers.redis_password), cluster=servers.cluster
+            url=servers.redis_url,
+            password=SecretStr(servers.redis_password),
+            cluster=servers.cluster,
+            cluster_nodes=servers.cluster_nodes,
         )
         self._store = StoreSettings(
             endpoint=f"127.0.0.1:{servers.store_port}",
@@ -95,6 +98,7 @@ class Platform:
             "REDIS__URL": self._redis.url,
             "REDIS__PASSWORD": self.servers.redis_password,
             "REDIS__CLUSTER": str(self._redis.cluster).lower(),
+            "REDIS__CLUSTER_NODES": self._redis.cluster_nodes,
             "STORE__ENDPOINT": self._store.endpoint,
             "STORE__BUCKET": self._store.bucket,
             "STORE__ACCESS_KEY": self.servers.access_key,

@@ -22,6 +22,8 @@ class Servers:
     secret_key: str
     cluster: bool = False
     """Whether the port is that of one master of several."""
+    cluster_nodes: str = ""
+    """The others, with their ports."""
 
     @property
     def redis_url(self) -> str:
