@@ -137,6 +137,8 @@ async def test_a_master_of_the_data_plane_dies_and_then_that_of_the_control_plan
     settings = platform.settings(ServingSettings)
     running = asyncio.create_task(build(settings).run(asyncio.Event()))
     await asking.ask(50)
+    await asking.answered()
+    await asking.ask(50)  # some of them are on their way now
     await killed(cluster, platform, requests_of(platform, names[1]))
     await asking.ask(50)
     await asking.answered()

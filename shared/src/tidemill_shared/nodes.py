@@ -69,6 +69,8 @@ class Nodes:
         self._tag = f"{{{namespace}}}"
         self._masters: list[Address | None] = [None] * (_SLOTS if settings.cluster else 0)
         self._clients: dict[Address, Redis] = {}
+        """Of former masters too: they may come back."""
+        self._present: list[Address] = []
         self._began_with: Address | None = None
         named = connect(settings)
         self._named = [named, *(connect(settings, host=host, port=port) for host, port in _further(settings))]
@@ -119,8 +121,8 @@ class Nodes:
         return list(found.values())
 
     def servers(self) -> list[Redis]:
-        """A client of each server."""
-        return list(self._clients.values()) if self.cluster else [self.control]
+        """A client of each server; of a cluster, of each master there is now."""
+        return [self._clients[master] for master in self._present] if self.cluster else [self.control]
 
     async def look(self) -> None:
         """Learn who holds which slots now. Raises redis errors: nobody could say."""
@@ -146,6 +148,7 @@ class Nodes:
             if address not in self._clients:
                 self._clients[address] = connect(self._settings, host=address[0], port=address[1])
         self._masters = masters
+        self._present = list(dict.fromkeys(master for master in masters if master))
         self._began_with = self._began_with or masters[key_slot(self._tag.encode())]
 
     def failed(self) -> str | None:

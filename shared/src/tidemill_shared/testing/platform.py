@@ -75,6 +75,7 @@ class Platform:
 
     async def lose_redis(self) -> None:
         """Drop the namespace's keys, as when Redis is lost with its volume. Nothing may be running."""
+        await self.bus.nodes.look()  # a master may have died meanwhile
         for redis in self.bus.nodes.servers():
             for pattern in (f"{{{self.namespace}}}*", f"{{{self.namespace}:*"):
                 async for key in redis.scan_iter(match=pattern, count=1000):
