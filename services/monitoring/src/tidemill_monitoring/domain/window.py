@@ -52,8 +52,9 @@ class ColumnCounts:
         """Count an array of numbers; NaN is missing. Bin i holds edges[i-1] <= x < edges[i]."""
         low, high = column.minimum, column.maximum
         limits = [] if low is None or high is None else [low, np.nextafter(high, np.inf)]
-        found = below(values, np.concatenate([column.edges, np.asarray(limits, np.float64)])).tolist()
-        missing = int(np.count_nonzero(np.isnan(values)))
+        *found, finite = below(values, np.array([*column.edges.tolist(), *limits, np.inf])).tolist()
+        # Most windows are told by this that nothing is missing, without another look at their values.
+        missing = 0 if finite == len(values) else int(np.count_nonzero(np.isnan(values)))
         steps = [0, *found[: len(column.edges)], len(values) - missing]
         self.counts = [
             before + upper - lower for before, lower, upper in zip(self.counts, steps, steps[1:], strict=False)
@@ -135,11 +136,13 @@ class RowWindow:
         """Count cells by column, and nothing else of their rows."""
         tasks = list(zip(self.columns, reference.columns, cells, strict=True))
         if rows < _MANY:
-            for counts, column, values in tasks:
-                counts.count(column, values)
+            _count(tasks)
         else:
+            # Categories, which take longest, are the first to be popped: so no processor waits for another at the end.
+            tasks.sort(key=lambda task: task[1].kind, reverse=True)
             with ThreadPoolExecutor(os.cpu_count()) as threads:
-                list(threads.map(lambda task: task[0].count(task[1], task[2]), tasks))
+                for done in [threads.submit(_count, tasks) for _ in range(os.cpu_count() or 1)]:
+                    done.result()
         self.rows += rows
 
     def merge(self, other: "RowWindow") -> None:
@@ -190,6 +193,17 @@ class RowWindow:
             ColumnCounts(*dumped["prediction"]),
             *[*dumped["place"], Expected.load(dumped["expected"]), Sample.load(dumped.get("sample", (0, 0, "")))],
         )
+
+
+def _count(tasks: list[tuple[ColumnCounts, ReferenceColumn, Cells]]) -> None:
+    """Count columns until none is left. Threads share the list: one that hands back each column by itself wakes another
+    for the interpreter's lock each time, which takes as long as counting a block does."""
+    while tasks:
+        try:
+            counts, column, cells = tasks.pop()
+        except IndexError:  # another thread was quicker
+            return
+        counts.count(column, cells)
 
 
 def _as_reference(column: ReferenceColumn, counts: ColumnCounts, rows: int) -> ReferenceColumn:
