@@ -11,8 +11,8 @@ import pytest
 
 from tidemill_monitoring.domain.codebook import codebook
 from tidemill_monitoring.domain.counting import below, by_value
-from tidemill_monitoring.domain.reference import categorical_column, numeric_column
-from tidemill_monitoring.domain.window import ColumnCounts
+from tidemill_monitoring.domain.reference import Reference, categorical_column, numeric_column
+from tidemill_monitoring.domain.window import ColumnCounts, RowWindow
 
 KNOWN = ["v0", "v1", "v10", "é", "zwölf-bytes", "12 bytes old", "a\0", "true", *(f"k{n}" for n in range(150))]
 STRANGE = ["", "v", "v2", "True", "a", "a\0\0", "12 bytes older", "12 bytes old and so on", "ünknown", "zwölf-bytez"]
@@ -72,3 +72,20 @@ def test_numbers_are_counted_as_one_by_one(rows: int, dtype: Any) -> None:
 def _bins(edges: Any) -> list[tuple[float, float]]:
     limits = [-np.inf, *edges.tolist(), np.inf]
     return list(pairwise(limits))
+
+
+def test_all_columns_at_once_are_counted_as_row_by_row() -> None:
+    """With as many threads as there are processors, against pieces that one thread counts."""
+    rows, rng = 25_000, np.random.default_rng(1)
+    edges = np.linspace(-1.5, 1.5, 19).tolist()
+    numbers = [numeric_column(f"n{i}", 100, 0, edges, [5] * 20, (-2.0, 2.0), 1.0) for i in range(12)]
+    words = [categorical_column(f"c{i}", 1_000, 0, dict.fromkeys(KNOWN, 5)) for i in range(3)]
+    reference = Reference("digest", (*numbers, *words), numbers[0], 0.9, 100)
+    values = [np.where(rng.random(rows) < 0.01, np.nan, rng.normal(size=rows)) for _ in numbers]
+    cells = [drawn(rows + i, 0.1, 0.1)[:rows] for i in range(len(words))]
+    at_once, piece_by_piece = RowWindow.empty(reference), RowWindow.empty(reference)
+    at_once.tally(reference, [*values, *(pa.array(c, pa.large_string()) for c in cells)], rows)
+    for at in range(0, rows, 1_000):
+        part = slice(at, at + 1_000)
+        piece_by_piece.tally(reference, [*(v[part] for v in values), *(c[part] for c in cells)], 1_000)
+    assert at_once == piece_by_piece
