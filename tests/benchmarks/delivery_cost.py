@@ -119,7 +119,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--events", type=int, default=20_000)
     parser.add_argument("--runs", type=int, default=5)
-    options = parser.parse_args()
+    options, _ = parser.parse_known_args()
     with tempfile.TemporaryDirectory() as folder, local_servers(Path(folder)) as servers:
         found = asyncio.run(measure(servers, options.events, options.runs))
     for name, value in found.items():

@@ -183,7 +183,10 @@ def compared(peer: Peer, our_port: int, onnx: bytes, arguments: argparse.Namespa
                     }
                     for who, (at, request, seconds) in asked.items():
                         rates.setdefault(f"{who}_{rows}", []).append(_rate(at, request, seconds, arguments.connections))
-    return {case: statistics.median(values) for case, values in rates.items()}
+    middle = {case: statistics.median(values) for case, values in rates.items()}
+    if not all(middle.values()):
+        raise RuntimeError(f"{peer.name} answered nothing in {2 * arguments.seconds} s: give it more --seconds")
+    return middle
 
 
 def _rate(port: int, request: bytes, seconds: float, connections: int) -> float:
@@ -210,17 +213,23 @@ def main() -> None:
     parser.add_argument("--connections", type=int, default=64)
     parser.add_argument("--only", choices=[peer.name for peer in PEERS], action="append")
     arguments, _ = parser.parse_known_args()
-    onnx, found = http_infer.fitted_onnx(), {}
+    onnx, found, failed = http_infer.fitted_onnx(), {}, {}
     with tempfile.TemporaryDirectory() as folder:
         model = Path(folder) / "model.onnx"
         model.write_bytes(onnx)
         with http_infer.running("ours", model) as our_port:
             for peer in PEERS:
-                if peer.name in (arguments.only or [p.name for p in PEERS]):
+                if peer.name not in (arguments.only or [p.name for p in PEERS]):
+                    continue
+                try:
                     found[peer.name] = compared(peer, our_port, onnx, arguments)
-                    told = ", ".join(f"{case} {rate:,.0f}/s" for case, rate in found[peer.name].items())
-                    print(f"{peer.name}: {told}", flush=True)
-    print(json.dumps(summary(found)))
+                except (RuntimeError, OSError, subprocess.CalledProcessError) as error:
+                    failed[peer.name] = str(error)  # the others are compared all the same
+                    print(f"{peer.name}: {error}", flush=True)
+                    continue
+                told = ", ".join(f"{case} {rate:,.0f}/s" for case, rate in found[peer.name].items())
+                print(f"{peer.name}: {told}", flush=True)
+    print(json.dumps(summary(found) | ({"failed": failed} if failed else {})))
 
 
 if __name__ == "__main__":

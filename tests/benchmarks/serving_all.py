@@ -1,8 +1,9 @@
 """All that is measured of serving, one after the other; the last line is one JSON object.
 
-python tests/benchmarks/serving_all.py [--peers]
+    python tests/benchmarks/serving_all.py [--peers]
 
-With ``--peers`` what is compared with other products, which it installs under ``.peers``; else what needs none.
+With ``--peers`` what is compared with other products, which it installs under ``.peers``; else what needs none. A part
+that fails does not cost the others their figures: it says why in its place, and the whole ends with code 1.
 """
 
 import json
@@ -18,6 +19,7 @@ _PEERS = {
 }
 _PARTS = {
     "stream": ["serving_stream.py", "--latency"],
+    "delivery": ["delivery_cost.py"],
     "tables": ["serving_tables.py"],
     "large_tables": ["serving_large_tables.py"],
     "swap": ["serving_swap.py"],
@@ -43,12 +45,17 @@ def run(script: str, *arguments: str) -> Any:
 
 def main() -> None:
     """Run and print."""
-    found, told = {}, [word for word in sys.argv[1:] if word != "--peers"]
+    found: dict[str, Any] = {}
+    told = [word for word in sys.argv[1:] if word != "--peers"]
     for name, (script, *arguments) in (_PEERS if "--peers" in sys.argv else _PARTS).items():
         print(f"== {name}", flush=True)
-        found[name] = run(script, *arguments, *told)
+        try:
+            found[name] = run(script, *arguments, *told)
+        except (RuntimeError, ValueError) as error:
+            found[name] = {"failed": str(error)}
         print(f"  {json.dumps(found[name])}", flush=True)
     print(json.dumps(found))
+    sys.exit(any("failed" in figures for figures in found.values()))
 
 
 if __name__ == "__main__":

@@ -21,6 +21,9 @@ Spawn = Callable[[Coroutine[Any, Any, None]], "asyncio.Task[None]"]
 _STALE_ATTEMPTS = 5
 _AHEAD = 3
 """Batches in flight: one at the model (which leaves Python alone), one being read for it, one being written."""
+_WORTH_OVERLAPPING = 32
+"""Events that wait. Fewer wait for the batch in flight: what comes one by one would else be handled one by one, which
+costs each as much as a batch of several, and at a few thousand a second keeps the next ones waiting."""
 _BATCH_BYTES = 2 * 1024**2
 """Of a batch's events together: one event may hold hundreds of rows."""
 _FAILURES = 3
@@ -83,12 +86,16 @@ class Lane:
 
     def _advance(self) -> None:
         self._scheduled = False
-        while self.waiting and len(self._flying) < self._in_flight:
+        while self.waiting and len(self._flying) < self._room_in_flight():
             batch = self._next()
             self._on_room()
             flight = self._spawn(self._handle(batch, self._flying[-1] if self._flying else None))
             self._flying.append(flight)
             flight.add_done_callback(self._landed)
+
+    def _room_in_flight(self) -> int:
+        """Batches that may be in flight with what waits now."""
+        return self._in_flight if len(self.waiting) >= min(_WORTH_OVERLAPPING, self._max_records) else 1
 
     def _landed(self, flight: "asyncio.Task[None]") -> None:
         self._flying.remove(flight)
