@@ -46,7 +46,10 @@ def main() -> int:
         played = [pool.submit(_offline, case, seed, live.get((case, seed))) for case, seed in jobs]
         rows = [row | {"case": job[0]} for job, done in zip(jobs, played, strict=True) for row in done.result()]
     show(rows)
-    summary = [_summary(case, policy, rows) for case in options.cases for policy in _policies(rows)]
+    if options.rows:
+        rows = _together(options.rows, rows)
+    cases = dict.fromkeys(row["case"] for row in rows)
+    summary = [_summary(case, policy, rows) for case in cases for policy in _policies(case, rows)]
     for line in summary:
         sys.stdout.write(json.dumps(line) + "\n")
     apart = [line for line in summary if line.get("worst_from_twin", 0.0) > PLUMBING]
@@ -57,10 +60,19 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cases", nargs="+", default=list(CASES), choices=list(CASES))
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3, 4, 5])
+    parser.add_argument("--rows", type=Path, help="a file: rows of earlier plays, which count too")
     parser.add_argument("--twin", action="store_true", help="offline only")
     parser.add_argument("--at-once", type=int, default=4, help="pipelines that play at a time")
     parser.add_argument("--processes", type=int, default=2, help="for what is computed offline")
     return parser.parse_args()
+
+
+def _together(file: Path, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Those of earlier plays and these; of two plays of a stream the later one counts."""
+    with file.open("a") as opened:
+        opened.writelines(json.dumps(row) + "\n" for row in rows)
+    every = [json.loads(line) for line in file.read_text().splitlines()]
+    return list({(row["case"], row["stream"], row["policy"]): row for row in every}.values())
 
 
 def _live(directory: Path, jobs: list[tuple[str, int]], at_once: int) -> dict[tuple[str, int], Outcome]:
@@ -96,8 +108,8 @@ def _offline(case: str, seed: int, live: Outcome | None) -> list[dict[str, Any]]
         return reports(stream, [live, twin] if live else [twin], seed, BLOCK)
 
 
-def _policies(rows: list[dict[str, Any]]) -> list[str]:
-    return list(dict.fromkeys(row["policy"] for row in rows))
+def _policies(case: str, rows: list[dict[str, Any]]) -> list[str]:
+    return list(dict.fromkeys(row["policy"] for row in rows if row["case"] == case))
 
 
 def _summary(case: str, policy: str, rows: list[dict[str, Any]]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import pyarrow.parquet as pq
 import pytest
@@ -80,6 +81,34 @@ def test_the_world_changes_and_the_score_recovers(stack: Path) -> None:
     assert report["promotions"] >= 2
     assert report["f1_tidemill"] > report["f1_static"]
     assert (stack.parent / "score.png").stat().st_size > 10_000
+
+
+def somebodys(folder: Path, task: str) -> tuple[Path, list[str]]:
+    """A stream as others keep them: cells are missing, times and names stand by, labels come late or never."""
+    rng = np.random.default_rng(5)
+    lines = [f"when;who;size;colour;late;{task}"]
+    for i in range(360):
+        size, colour = rng.uniform(0, 9), rng.choice(["red", "blue", ""])
+        truth = f"{3 * size + rng.normal():.3f}" if task == "price" else "true" if size > 4.5 else "false"
+        shown = "" if i % 20 == 7 else f"{size:.2f}"
+        lines.append(
+            f"2026-01-01 10:{i // 60:02}:{i % 60:02};n{i};{shown};{colour};{-1 if i % 9 == 0 else i % 5};{truth}"
+        )
+    (folder / f"{task}.csv").write_text("\n".join(lines) + "\n")
+    return folder / f"{task}.csv", ["--target", task, "--delay", "late", "--first", "200", "--block", "80"]
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(("task", "metric"), [("price", "r2"), ("large", "accuracy")])
+def test_somebodys_stream_is_played(stack: Path, tmp_path: Path, task: str, metric: str) -> None:
+    file, options = somebodys(tmp_path, task)
+    done = tidemill(stack, "acceptance", "--json", "--stream", str(file), *options)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "'when' is left out" in done.stderr and "'who' is left out" in done.stderr
+    reports = {row["policy"]: row for row in map(json.loads, done.stdout.splitlines())}
+    ours = reports["tidemill"]
+    assert (ours["metric"], ours["rows"], ours["unanswered"]) == (metric, 160, 0)
+    assert ours["score"] > 0.7 > reports["no_change"]["score"]
 
 
 def rows(count: int) -> list[str]:

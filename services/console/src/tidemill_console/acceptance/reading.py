@@ -23,7 +23,7 @@ _TIME = re.compile(r"\d{4}-\d\d?-\d\d?([ T]\d\d?:\d\d.*)?|\d\d?[/.]\d\d?[/.]\d{4
 _MISSING = ("", "?", "NA", "N/A", "#N/A", "n/a", "null", "NULL")
 _LONGEST_NAME = 128
 _MOST_MISSING = 0.95
-_FEW_TEXTS = 200
+_FEW_TEXTS = 50
 
 
 def read(
