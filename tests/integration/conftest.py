@@ -17,39 +17,41 @@ from tidemill_shared.signing import Signer
 from tidemill_shared.testing.platform import Platform
 
 
-def line(weight: float) -> bytes:
-    """ONNX bytes: value = weight x."""
+def line(weight: float, columns: int) -> bytes:
+    """ONNX bytes: value = weight times the sum of the columns."""
     graph = helper.make_graph(
         [helper.make_node("MatMul", ["numeric", "w"], ["value"])],
         "line",
-        [helper.make_tensor_value_info("numeric", TensorProto.FLOAT, [None, 1])],
+        [helper.make_tensor_value_info("numeric", TensorProto.FLOAT, [None, columns])],
         [helper.make_tensor_value_info("value", TensorProto.FLOAT, [None, 1])],
-        [numpy_helper.from_array(np.array([[weight]], np.float32), "w")],
+        [numpy_helper.from_array(np.full((columns, 1), weight, np.float32), "w")],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
     onnx.checker.check_model(model)
     return bytes(model.SerializeToString())
 
 
-async def package(platform: Platform, weight: float, pipeline: str) -> dict[str, Any]:
+async def package(
+    platform: Platform, weight: float, pipeline: str, features: tuple[str, ...] = ("x",)
+) -> dict[str, Any]:
     """A signed and judged package, as an entry of the registry names it."""
-    store, version = platform.store, content_version(pipeline, str(weight))
+    store, version = platform.store, content_version(pipeline, str(weight), *features)
 
     async def put(name: str, content: bytes | Document) -> Any:
         key = package_key(pipeline, version, name)
         return await (store.put(key, content) if isinstance(content, bytes) else store.put_document(key, content))
 
-    answer = GoldenPrediction(features={"x": 2.0}, prediction=2.0 * weight)
+    answer = GoldenPrediction(features=dict.fromkeys(features, 2.0), prediction=2.0 * len(features) * weight)
     signature = Signature(
         task="regression",
-        numeric=("x",),
+        numeric=features,
         categorical=(),
-        inputs=(Tensor(name="numeric", datatype="FP32", shape=(-1, 1)),),
+        inputs=(Tensor(name="numeric", datatype="FP32", shape=(-1, len(features))),),
         outputs=(Tensor(name="value", datatype="FP32", shape=(-1, 1)),),
         target="y",
     )
     files = {
-        "model.onnx": await put("model.onnx", line(weight)),
+        "model.onnx": await put("model.onnx", line(weight, len(features))),
         "signature.json": await put("signature.json", signature),
         "golden.json": await put("golden.json", Golden(tolerance=1e-4, predictions=(answer,))),
     }
@@ -88,7 +90,7 @@ async def package(platform: Platform, weight: float, pipeline: str) -> dict[str,
 
 
 @pytest.fixture
-def packed() -> Callable[[Platform, float, str], Awaitable[dict[str, Any]]]:
+def packed() -> Callable[..., Awaitable[dict[str, Any]]]:
     """``await packed(platform, weight, pipeline)``: what an entry of the registry says of a model that answers
-    weight x."""
+    weight x, or with further ``features`` their sum."""
     return package

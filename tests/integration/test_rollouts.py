@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any
 
+import httpx
 import pytest
 from click.testing import Result
 from typer.testing import CliRunner
@@ -43,13 +44,15 @@ SPEC = PipelineSpec(
 )
 
 
-async def begun(platform: Platform, packed: Any, challenger: float) -> tuple[str, str]:
-    """A champion that answers x, and a challenger in its first stage, as validation would have left them."""
+async def begun(
+    platform: Platform, packed: Any, challenger: float, *features: str, stage: str = "shadow", share: float = 0.0
+) -> tuple[str, str]:
+    """A champion that answers x, and a challenger in a stage, as validation would have left them."""
     seal, now = PromotionSeal.of(platform.settings(ValidationSettings).keys), datetime.now(UTC)
-    old, new = await packed(platform, 1.0, NAME), await packed(platform, challenger, NAME)
+    old, new = await packed(platform, 1.0, NAME), await packed(platform, challenger, NAME, ("x", *features))
     promotion = seal.sealed(Promotion(sequence=1, promoted_at=now, **old))
     await platform.store.put_document(promotion_key(NAME, 1), promotion)
-    trial = seal.sealed(Trial(sequence=1, stage="shadow", against=old["version"], decided_at=now, **new))
+    trial = seal.sealed(Trial(sequence=1, stage=stage, share=share, against=old["version"], decided_at=now, **new))
     await platform.store.put_document(trial_key(NAME, 1), trial)
     return old["version"], new["version"]
 
@@ -138,6 +141,27 @@ async def test_a_challenger_that_answers_otherwise_is_stopped_before_anybody_see
     assert end.data.version == new and "fails" in end.data.reason
     assert {a.data.model_version for a in answers} == {old}
     assert await platform.events(PredictionFailed, NAME) == []
+
+
+async def test_a_challenger_that_wants_a_column_nobody_sends_costs_nobody_an_answer(
+    platform: Platform, packed: Any
+) -> None:
+    await platform.declare(SPEC)
+    old, new = await begun(platform, packed, 1.0, "z", stage="canary", share=0.9)
+    load = Load(platform)
+    serving, validation = services(platform)
+    async with platform.running(serving):
+        await platform.wait_for(RolloutObserved)  # it is tried from here on
+        async with httpx.AsyncClient(timeout=60) as client:
+            url = f"http://127.0.0.1:{serving.port}/v2/models/{NAME}/infer"
+            column = {"name": "x", "datatype": "FP32", "shape": [1], "data": [3.0]}
+            asked = [await client.post(url, json={"id": f"h-{i}", "inputs": [column]}) for i in range(10)]
+        async with platform.running(validation):
+            end = await load.until("abandoned")
+            answers = await load.answers()
+    assert {a.json()["model_version"] for a in asked} == {a.data.model_version for a in answers} == {old}
+    assert await platform.events(PredictionFailed, NAME) == []
+    assert end.data.version == new and "fails 100.0%" in end.data.reason
 
 
 @pytest.fixture
