@@ -16,7 +16,7 @@ class MonitoringGroup(Group):
     """A row that waited this long for its answer or label is given up."""
     awaited_rows: int = Field(default=5_000, ge=100)
     """Labelled rows of a pipeline that may wait for the other labels of their windows; beyond this (and beyond two
-    windows) the oldest window is measured as it is. About 230 bytes each with two classes."""
+    windows) the oldest window is measured as it is. About 150 bytes each with two classes."""
     done_rows: int = Field(default=50_000, ge=100)
     """Ids of finished rows kept to recognise repetitions, and at most twice as many; 9 bytes each, for up to 110 000.
     A row can only be counted twice when its request, its answer and its label are all repeated after this many others
