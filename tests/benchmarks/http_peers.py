@@ -36,6 +36,7 @@ from tidemill_shared.embedded import free_port
 
 _APPS = Path(__file__).with_name("peers")
 _READY_SECONDS = 180.0
+_STOP_SECONDS = 20.0
 _WARM_SECONDS = 2.0
 _REQUIREMENTS = {
     "fastapi": ("fastapi", "uvicorn[standard]", "pandas", "scikit-learn"),
@@ -144,6 +145,10 @@ def running(peer: Peer, python: Path, folder: Path) -> Iterator[int]:
         _until_ready(peer, port, process, log)
         yield port
     finally:
+        # First asked: BentoML's workers are in groups of their own and outlive a kill.
+        process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(_STOP_SECONDS)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
