@@ -101,18 +101,12 @@ def _mlserver(**model: Any) -> Callable[[Path, Path, int], list[str]]:
         ports = {"http_port": port, "grpc_port": free_port(), "metrics_port": free_port()}
         (folder / "settings.json").write_text(json.dumps(ports | {"parallel_workers": 0, "debug": False}))
         (folder / "model-settings.json").write_text(json.dumps({"name": "peer", **model}))
-        if "parameters" in model:
-            dump = "import joblib, fitted; joblib.dump(fitted.fitted(), 'model.joblib')"
-            subprocess.run([str(python), "-c", dump], cwd=folder, env=_variables(folder), check=True)
         return [str(python.with_name("mlserver")), "start", str(folder)]
 
     return command
 
 
-_SKLEARN = {
-    "implementation": "mlserver_sklearn.SKLearnModel",
-    "parameters": {"uri": "./model.joblib", "content_type": "pd"},
-}
+_SKLEARN = {"implementation": "mlserver_fitted.FittedModel", "parameters": {"uri": ".", "content_type": "pd"}}
 _BATCHED = {"implementation": "mlserver_onnx.OnnxModel", "max_batch_size": 256, "max_batch_time": 0.005}
 _V2 = "/v2/models/peer/infer"
 PEERS = (

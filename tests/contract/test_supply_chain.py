@@ -14,6 +14,11 @@ SOURCES = sorted(p for folder in ("contracts", "shared", "services", "deploy") f
 # multiprocessing's own channel between a service and the child it forked is the one place that serialises objects.
 FORBIDDEN_MODULES = {"pickle", "_pickle", "cPickle", "marshal", "shelve", "dill", "cloudpickle", "joblib", "jsonpickle"}
 FORBIDDEN_CALLS = {"eval", "exec", "compile", "read_pickle", "to_pickle", "unsafe_load", "full_load", "system", "popen"}
+_NAMES = "|".join(sorted(FORBIDDEN_MODULES))
+CODE_IN_TEXT = re.compile(
+    rf"\b(?:import|from) (?:[\w, ]*\b)?(?:{_NAMES})\b|\b(?:{_NAMES})\.(?:dump|load)s?\b|\.joblib\b"
+)
+"""Code for another interpreter, or the name of such a file, in a text."""
 SAFE_YAML = {"safe_load", "safe_load_all", "safe_dump", "safe_dump_all", "dump"}
 
 
@@ -26,6 +31,13 @@ def offences(tree: ast.AST) -> Iterator[str]:
             yield str(node.module)
         elif isinstance(node, ast.Call):
             yield from _call(node)
+
+
+def texts(tree: ast.AST) -> Iterator[str]:
+    """Texts that name what no module may import: a program for ``python -c``, a file that only joblib writes."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and CODE_IN_TEXT.search(node.value):
+            yield node.value
 
 
 def _call(node: ast.Call) -> Iterator[str]:
@@ -46,6 +58,19 @@ def test_nothing_runs_what_a_file_says() -> None:
     assert len(SOURCES) > 200
     found = {str(p.relative_to(ROOT)): list(offences(ast.parse(p.read_text()))) for p in SOURCES}
     assert {p: o for p, o in found.items() if o} == {}
+
+
+def test_nothing_is_pickled_by_another_interpreter_either() -> None:
+    everything = [p for p in (*SOURCES, *(ROOT / "tests").rglob("*.py")) if p != Path(__file__)]
+    trees = {str(p.relative_to(ROOT)): ast.parse(p.read_text()) for p in everything}
+    assert {p: o for p, tree in trees.items() if (o := list(texts(tree)))} == {}
+
+
+@pytest.mark.parametrize(
+    "text", ["import joblib, fitted", "import json, pickle", "from joblib import load", "joblib.dump(m, f)", "m.joblib"]
+)
+def test_the_rule_for_texts_finds_each_of_them(text: str) -> None:
+    assert list(texts(ast.parse(repr(text))))
 
 
 @pytest.mark.parametrize(
