@@ -118,6 +118,20 @@ async def test_an_entry_that_must_wait_longer_hides_no_other(platform: Platform)
     assert [(d.entry.encode(), d.deliveries) for d in await box.reclaim(stream, count=1)] == [(often, 4)]
 
 
+async def test_streams_with_overdue_entries_are_found_together(platform: Platform) -> None:
+    lapsed, held, quiet, groupless = (f"{{{platform.namespace}}}:{n}" for n in ("lapsed", "held", "quiet", "groupless"))
+    box = Mailbox(platform.redis, platform.namespace, "g", "alive", lease_seconds=60.0)
+    await box.open([held, lapsed, quiet])
+    for stream in (lapsed, held, groupless):
+        await platform.redis.xadd(stream, {FIELD: b"{}"})
+    await platform.redis.xreadgroup("g", "dead", {held: ">"})
+    [[_, [(entry, _)]]] = await platform.redis.xreadgroup("g", "dead", {lapsed: ">"})
+    await platform.redis.xclaim(lapsed, "g", "dead", 0, [entry], idle=61_000, retrycount=1)
+    assert await box.overdue([held, groupless, lapsed, quiet]) == [lapsed]
+    await box.reclaim(lapsed, count=1)
+    assert await box.overdue([held, groupless, lapsed, quiet]) == []
+
+
 async def test_an_entry_that_always_fails_ends_in_the_dead_letters(platform: Platform) -> None:
     attempts = 0
 

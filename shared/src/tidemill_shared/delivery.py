@@ -32,8 +32,11 @@ from tidemill_shared.step import Row, Step
 log = logger(__name__)
 _COMPLETE = Script.named("complete.lua")
 _RENEW = Script.named("renew.lua")
+_OVERDUE = Script.named("overdue.lua")
 _EVENT_ID = re.compile(EVENT_ID_PATTERN)
 _PAGE = 100
+_STREAMS = 1_000
+"""Asked about together: Redis does nothing else meanwhile."""
 _LETTER_REASONS = frozenset(get_args(DeadLetter.model_fields["reason"].annotation))
 
 Output = Event[Any] | tuple[str, bytes]
@@ -127,6 +130,7 @@ class Mailbox:
         for redis in self.nodes.servers():
             await _COMPLETE.load(redis)
             await _RENEW.load(redis)
+            await _OVERDUE.load(redis)
 
     async def open(self, streams: Iterable[str]) -> None:
         """Create the group on each stream at its very beginning.
@@ -318,6 +322,19 @@ class Mailbox:
             reply = await _RENEW(self.nodes.of(stream), [stream], [self.group, self.consumer, *entries])
             lost += [item.decode() for item in reply]
         return lost
+
+    async def overdue(self, streams: Iterable[str]) -> list[str]:
+        """Those of the streams that hold entries whose lease has run out, asked together. Raises redis errors."""
+        by_slot: dict[int, list[str]] = {}
+        for stream in streams:
+            by_slot.setdefault(self.nodes.slot(stream), []).append(stream)
+        found: list[str] = []
+        for together in by_slot.values():
+            for begin in range(0, len(together), _STREAMS):
+                keys = together[begin : begin + _STREAMS]
+                positions = await _OVERDUE(self.nodes.of(keys[0]), keys, [self.group, int(self.lease_seconds * 1000)])
+                found += [keys[position - 1] for position in positions]
+        return found
 
     async def reclaim(self, stream: str, count: int) -> list[Delivery]:
         """Take over entries whose lease has run out, waiting longer the more often they were delivered."""

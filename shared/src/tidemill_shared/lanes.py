@@ -116,12 +116,19 @@ class Lanes:
             for lane in list(self._lanes.values()):
                 try:
                     await self._keep(lane)
-                    for stream in () if lane.closed else lane.streams:
-                        if self._halts is None or stream not in self._halts.streams:
-                            await self._take_over(lane, stream)
                     await self._mailbox.send_on(lane.streams[0])
                 except RedisError as error:
-                    log.warning("cannot look for abandoned entries", pipeline=lane.pipeline, why=str(error))
+                    log.warning("cannot hold what waits", pipeline=lane.pipeline, why=str(error))
+            try:
+                await self._take_over_abandoned()
+            except RedisError as error:
+                log.warning("cannot look for abandoned entries", why=str(error))
+
+    async def _take_over_abandoned(self) -> None:
+        halted = self._halts.streams if self._halts else ()
+        open_ = {s: lane for lane in self._lanes.values() if not lane.closed for s in lane.streams if s not in halted}
+        for stream in await self._mailbox.overdue(open_):
+            await self._take_over(open_[stream], stream)
 
     async def _keep(self, lane: Lane) -> None:
         """What waits is ours as much as what is being handled."""
