@@ -43,7 +43,7 @@ def _now() -> datetime:
 class Event(BaseModel, Generic[PayloadT]):
     """An event as it lies in a stream. Subclass it with a literal ``type`` and a concrete payload."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
 
     # Who may publish and who consumes; the tables in the documentation are generated from these.
     publishers: ClassVar[tuple[str, ...]] = ()
