@@ -1,5 +1,6 @@
 import asyncio
 import contextlib
+from collections.abc import Awaitable
 from datetime import UTC, datetime
 
 import pytest
@@ -18,9 +19,10 @@ from tidemill_contracts.prediction import CompletedPrediction, RequestedPredicti
 from tidemill_contracts.promotion import RequestedRollback
 from tidemill_contracts.registry import parse_as
 from tidemill_contracts.streams import state_key, stream_key
+from tidemill_shared.child import Child
 from tidemill_shared.dead_letters import DeadLetters
 from tidemill_shared.delivery import Completion, Delivery, Mailbox
-from tidemill_shared.errors import Poison, Retryable, StaleState
+from tidemill_shared.errors import ChildDied, Poison, Retryable, StaleState
 from tidemill_shared.service import Service
 from tidemill_shared.settings import DeliverySettings, Settings
 from tidemill_shared.testing.platform import Platform
@@ -51,6 +53,46 @@ async def test_an_event_published_before_the_first_start_is_handled_once(platfor
     assert answer.causationid == event.id
     stream = stream_key(platform.namespace, "training.requested.v1")
     assert (await platform.redis.xpending(stream, "echo"))["pending"] == 0
+
+
+class SlowChild(Child):
+    """Becomes warm when it is let."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.may = asyncio.Event()
+
+    async def warm(self) -> None:
+        await self.may.wait()
+
+
+async def test_events_are_taken_before_the_children_are_warm(platform: Platform) -> None:
+    child, stop = SlowChild(), asyncio.Event()
+    service = Service("echo", platform.settings(Settings))
+    service.bus.consume(on_training_requested)
+    service.employ(child)
+    await platform.publish(requested())
+    running = asyncio.create_task(service.run(stop))
+    await platform.wait_for(RollbackRequested)
+    assert await service._probe() == "not warmed up"
+    child.may.set()
+    await poll(lambda: _is_none(service._probe()))
+    stop.set()
+    assert await running == 0
+
+
+async def test_a_child_that_cannot_be_had_ends_its_service(platform: Platform) -> None:
+    class NoChild(Child):
+        async def warm(self) -> None:
+            raise ChildDied("no memory")
+
+    service = Service("echo", platform.settings(Settings))
+    service.employ(NoChild())
+    assert await service.run(asyncio.Event()) == 1
+
+
+async def _is_none(found: Awaitable[object]) -> bool:
+    return await found is None
 
 
 async def test_poison_is_set_aside_with_its_bytes_and_can_be_replayed(platform: Platform) -> None:

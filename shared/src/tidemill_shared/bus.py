@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import functools
 import inspect
+import itertools
 import logging
 import time
 import types
@@ -354,8 +355,8 @@ class Bus:
 
     async def _reclaim(self, sub: Subscription) -> None:
         stream = self._stream(sub.event)
-        while True:
-            await asyncio.sleep(self.delivery.lease_seconds / 4)
+        for pause in itertools.chain([0.0], itertools.repeat(self.delivery.lease_seconds / 4)):
+            await asyncio.sleep(pause)
             if stream in self.halts.streams:
                 continue
             try:

@@ -1,6 +1,7 @@
 """The data plane: the streams of many pipelines, each pipeline in a lane of its own."""
 
 import asyncio
+import itertools
 from collections.abc import Coroutine, Sequence
 from typing import Any
 
@@ -111,8 +112,8 @@ class Lanes:
         return task
 
     async def _reclaim(self) -> None:
-        while True:
-            await asyncio.sleep(self._settings.lease_seconds / 4)
+        for pause in itertools.chain([0.0], itertools.repeat(self._settings.lease_seconds / 4)):
+            await asyncio.sleep(pause)
             for lane in list(self._lanes.values()):
                 try:
                     await self._keep(lane)

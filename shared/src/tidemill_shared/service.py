@@ -18,6 +18,7 @@ from tidemill_shared import log as logs
 from tidemill_shared.access import Scope
 from tidemill_shared.archive import Archive
 from tidemill_shared.bus import Bus
+from tidemill_shared.child import Child
 from tidemill_shared.errors import ConfigurationError, StoreUnavailable
 from tidemill_shared.guard import Door, guarded
 from tidemill_shared.health import build_server
@@ -56,6 +57,8 @@ class Service:
         self._loops: list[Hook] = []
         self._routes: list[BaseRoute] = []
         self._conditions: list[Callable[[], bool]] = []
+        self._children: list[Child] = []
+        self._warming: list[asyncio.Task[None]] = []
         self._tasks: list[asyncio.Task[None]] = []
         self._consuming = False
         self.port: int | None = None
@@ -67,6 +70,11 @@ class Service:
     def on_stop(self, hook: Hook) -> None:
         """Run after the last event."""
         self._stops.append(hook)
+
+    def employ(self, child: Child) -> None:
+        """Warm it while the service connects and begins, which is ready when it is; stop it after the last event."""
+        self._children.append(child)
+        self.on_stop(child.stop)
 
     def task(self, loop: Hook) -> None:
         """Run in the background; its end is the service's end."""
@@ -86,6 +94,7 @@ class Service:
             self.name, self.settings.http.host, self.settings.http.port, self._probe, self._routes, self._halted
         )
         serving = asyncio.create_task(http.serve(), name="http")
+        self._warming = [asyncio.create_task(child.warm(), name="warming up") for child in self._children]
         try:
             await self._start()
             while not http.started and not serving.done():  # noqa: ASYNC110 - uvicorn has no event to wait for
@@ -140,7 +149,8 @@ class Service:
         return 0
 
     def _failed(self, serving: "asyncio.Task[None]") -> str | None:
-        for task in (*self._tasks, serving):
+        failed = [task for task in self._warming if task.done() and (task.cancelled() or task.exception())]
+        for task in (*self._tasks, *failed, serving):
             if task.done():
                 error = None if task.cancelled() else task.exception()
                 return f"{task.get_name()}: {error!r}"
@@ -157,7 +167,8 @@ class Service:
             await self.store.ping()
         except (RedisError, StoreUnavailable) as error:
             return str(error)
-        return None if all(condition() for condition in self._conditions) else "not warmed up"
+        warm = all(task.done() for task in self._warming) and all(condition() for condition in self._conditions)
+        return None if warm else "not warmed up"
 
     def _halted(self) -> list[str]:
         return sorted(self.bus.halts.streams)
@@ -171,7 +182,7 @@ class Service:
 
     async def _end(self) -> None:
         self._consuming = False
-        await end(self._tasks)
+        await end([*self._tasks, *self._warming])
         await self.bus.stop()
         for hook in reversed(self._stops):
             await hook()

@@ -1,6 +1,7 @@
 """The histories that services wrote of themselves: which step, of which entry, by which process, when."""
 
 import json
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -73,26 +74,35 @@ def abandoned(steps: Sequence[Step]) -> list[Step]:
 def deaths(steps: Sequence[Step], killed: Iterable[int]) -> list[Death]:
     """What became of the work of each killed process; its last line is where it died."""
     lives: dict[int, list[Step]] = defaultdict(list)
+    reads = Reads(defaultdict(list), defaultdict(list))
     for step in steps:
         lives[step.pid].append(step)
-    reads: dict[tuple[str, str, str], list[tuple[float, int]]] = defaultdict(list)
-    for step in steps:
         if step.step == "read":
-            reads[step.work].append((step.at, step.pid))
-    return [_death(lives[pid], reads, steps) for pid in killed if pid in lives]
+            reads.of_work[step.work].append((step.at, step.pid))
+            reads.of_consumer[step.consumer].append((step.at, step.came))
+    return [_death(lives[pid], reads) for pid in killed if pid in lives]
 
 
-def _death(
-    life: list[Step], reads: dict[tuple[str, str, str], list[tuple[float, int]]], steps: Sequence[Step]
-) -> Death:
+@dataclass(frozen=True)
+class Reads:
+    """When which entries were taken, in order of time."""
+
+    of_work: dict[tuple[str, str, str], list[tuple[float, int]]]
+    """By whom."""
+    of_consumer: dict[str, list[tuple[float, float]]]
+    """And when each had come into its stream."""
+
+
+def _death(life: list[Step], reads: Reads) -> Death:
     last = life[-1]
     done = {s.work for s in life if s.step == "complete"}
     held = {s.work for s in life if s.step == "read"} - done
-    again = [next((at for at, pid in reads[work] if at >= last.at and pid != last.pid), None) for work in held]
+    again = [next((at for at, pid in reads.of_work[work] if at >= last.at and pid != last.pid), None) for work in held]
     if not held:
-        later = (s for s in steps if s.at > last.at and s.consumer == last.consumer and s.step == "read")
-        found = next(later, None)  # nothing came: nothing had to wait
-        again = [last.at + max(0.0, found.at - max(last.at, found.came)) if found else last.at]
+        taken = reads.of_consumer[last.consumer]
+        place = bisect_right(taken, last.at, key=lambda read: read[0])
+        at, came = taken[place] if place < len(taken) else (last.at, last.at)  # nothing came: nothing had to wait
+        again = [last.at + max(0.0, at - max(last.at, came))]
     resumed = None if None in again else max(at for at in again if at is not None) - last.at
     return Death(last.at, last.consumer, last.step, resumed)
 

@@ -15,6 +15,6 @@ def build(settings: IngestionSettings) -> Service:
     service.bus.consume(ingestion.on_data_arrived)
     service.mount(Receiving(service, settings.ingestion).routes(), "publish")
     service.task(sweeper.sweep_for_ever)
-    service.on_start(ingestion.child.warm)
-    service.on_stop(ingestion.stop)
+    service.employ(ingestion.child)
+    service.on_stop(ingestion.history.forget)
     return service

@@ -1,6 +1,5 @@
 """What ingestion does with new data."""
 
-import asyncio
 import os
 import time
 from pathlib import Path
@@ -176,7 +175,3 @@ class Ingestion:
             rows.add(result.quarantined, {"pipeline": pipeline, "outcome": "quarantined"})
         else:
             log.info("data rejected", pipeline=pipeline, reasons=[reason.code for reason in result.reasons])
-
-    async def stop(self) -> None:
-        """End the child, remove what only this process needed."""
-        await asyncio.gather(self.child.stop(), self.history.forget())

@@ -14,6 +14,5 @@ def build(settings: PackagingSettings) -> Service:
     signer = Signer(settings.keys.private_file)
     packager = Packager(service, signer, settings.packaging, version("tidemill-packaging"))
     service.bus.consume(packager.on_model_trained)
-    service.on_start(packager.child.warm)
-    service.on_stop(packager.child.stop)
+    service.employ(packager.child)
     return service

@@ -36,6 +36,5 @@ def build(settings: TrainingSettings) -> Service:
         service.bus.consume(trainer.on_training_granted)
 
     service.task(triggers.tick)
-    service.on_start(child.warm)
-    service.on_stop(child.stop)
+    service.employ(child)
     return service

@@ -22,6 +22,5 @@ def build(settings: ValidationSettings) -> Service:
     service.bus.consume(judge.baking.on_dataset_prepared)
     service.bus.consume(judge.conducting.on_rollout_observed)
     service.bus.consume(judge.steering.on_trial_requested)
-    service.on_start(judge.child.warm)
-    service.on_stop(judge.child.stop)
+    service.employ(judge.child)
     return service
