@@ -25,8 +25,8 @@ STEPS: Mapping[str, tuple[str, ...]] = {
 after the step that publishes and acknowledges. Serving stores nothing."""
 SETTINGS = {"MONITORING__LOG_SECONDS": "1", "TRAINING__MAX_ATTEMPTS": "100"}
 RECOVERY_SECONDS = LEASE_SECONDS + 10
-_IN_FLIGHT = 4
-_DYING = 3
+_IN_FLIGHT = 5
+_DYING = 4
 """Services that are dead at the same time, at most: what is measured is a recovery, not a shortage of processors."""
 _STEP_SECONDS = 4.0
 _PATIENCE = 2_400.0
