@@ -67,7 +67,12 @@ def dataset_key(pipeline: str, version: str, file: str) -> str:
 
 def dataset_log_key(pipeline: str, sequence: int) -> str:
     """The append-only order of a pipeline's dataset versions; the highest entry is the head."""
-    return f"registry/{pipeline}/datasets/{sequence:08d}.json"
+    return f"{dataset_log_prefix(pipeline)}{sequence:08d}.json"
+
+
+def dataset_log_prefix(pipeline: str) -> str:
+    """Where the order of a pipeline's datasets lies."""
+    return f"registry/{pipeline}/datasets/"
 
 
 def model_key(pipeline: str, version: str, file: str) -> str:
@@ -87,7 +92,7 @@ def report_key(pipeline: str, version: str, digest: str) -> str:
 
 def promotion_key(pipeline: str, sequence: int) -> str:
     """One entry of the promotion registry; the highest is the champion."""
-    return f"registry/{pipeline}/promotions/{sequence:08d}.json"
+    return f"{promotions_prefix(pipeline)}{sequence:08d}.json"
 
 
 def promotions_prefix(pipeline: str) -> str:
@@ -118,11 +123,6 @@ def anchors_prefix(pipeline: str) -> str:
 def golden_key(pipeline: str, sha256: str) -> str:
     """A golden set: frozen labelled rows; content-addressed, so that later data cannot change it."""
     return f"golden/{pipeline}/{sha256}.parquet"
-
-
-def dataset_log_prefix(pipeline: str) -> str:
-    """Where the order of a pipeline's datasets lies."""
-    return f"registry/{pipeline}/datasets/"
 
 
 EVENT_LOG_PREFIX: Final = "events/"

@@ -25,7 +25,7 @@ from tidemill_shared.append_log import AppendLog
 from tidemill_shared.errors import ChildDied
 from tidemill_shared.inbox import accept
 from tidemill_shared.service import Service
-from tidemill_shared.testing.platform import Platform
+from tidemill_shared.testing.platform import Platform, after
 
 SPEC = PipelineSpec(
     name="games",
@@ -71,11 +71,11 @@ async def ingestion(platform: Platform, spec: PipelineSpec | None = SPEC, **grou
 
 
 async def prepared(platform: Platform, event: DataArrived) -> DatasetPrepared:
-    return await platform.wait_for(DatasetPrepared, lambda e: e.causationid == event.id)
+    return await platform.wait_for(DatasetPrepared, after(event))
 
 
 async def refused(platform: Platform, event: DataArrived) -> DatasetRejected:
-    return await platform.wait_for(DatasetRejected, lambda e: e.causationid == event.id)
+    return await platform.wait_for(DatasetRejected, after(event))
 
 
 async def test_rows_become_a_version_and_the_next_one_appends(platform: Platform) -> None:

@@ -93,6 +93,20 @@ async def serving(
         yield promoted.data.version
 
 
+@asynccontextmanager
+async def halved(
+    platform: Platform, spec: PipelineSpec, promote: Any, pack: Any, tried: Tried
+) -> AsyncIterator[tuple[Service, str, str]]:
+    """Serving with a champion, and a challenger that answers the opposite to half of the requests; their versions."""
+    await platform.declare(spec)
+    champion = (await promote(1, bias=0.5)).data.version
+    packed = await pack(bias=-9.0)
+    await tried(1, packed, champion, share=0.5)
+    service = service_for(platform)
+    async with platform.running(service):
+        yield service, champion, packed["version"]
+
+
 async def observed(platform: Platform, trial: int, rows: int) -> RolloutObserved:
     """The counts of a stage once both models together have so many rows."""
     return await platform.wait_for(
@@ -267,15 +281,10 @@ async def test_the_champion_answers_what_a_challenger_takes_too_long_for(
 async def test_over_http_nobody_waits_for_a_slow_challenger(
     platform: Platform, spec: PipelineSpec, promote: Any, pack: Any, tried: Tried, gate: Gate
 ) -> None:
-    await platform.declare(spec)
-    champion = (await promote(1, bias=0.5)).data.version
-    packed = await pack(bias=-9.0)
-    new = packed["version"]
-    await tried(1, packed, champion, share=0.5)
-    service = service_for(platform)
     ids = [f"h-{i}" for i in range(20)]
-    theirs = {id_ for id_ in ids if chosen(id_, new, threshold(0.5))}
-    async with platform.running(service), httpx.AsyncClient(timeout=60) as client:
+    serving_both = halved(platform, spec, promote, pack, tried)
+    async with serving_both as (service, champion, new), httpx.AsyncClient(timeout=60) as client:
+        theirs = {id_ for id_ in ids if chosen(id_, new, threshold(0.5))}
         url = f"http://127.0.0.1:{service.port}/v2/models/sales/infer"
 
         async def ask(id_: str) -> str:
@@ -507,13 +516,8 @@ async def test_a_watch_counts_what_is_asked_over_http_too(platform: Platform, sp
 async def test_requests_over_http_are_shared_by_their_ids(
     platform: Platform, spec: PipelineSpec, promote: Any, pack: Any, tried: Tried
 ) -> None:
-    await platform.declare(spec)
-    champion = (await promote(1, bias=0.5)).data.version
-    packed = await pack(bias=-9.0)
-    new = packed["version"]
-    await tried(1, packed, champion, share=0.5)
-    service = service_for(platform)
-    async with platform.running(service), httpx.AsyncClient(timeout=60) as client:
+    serving_both = halved(platform, spec, promote, pack, tried)
+    async with serving_both as (service, champion, new), httpx.AsyncClient(timeout=60) as client:
         models = f"http://127.0.0.1:{service.port}/v2/models/sales"
         found, outputs = {}, {}
         for i in range(30):

@@ -15,16 +15,12 @@ from tidemill_contracts.events import (
     ModelValidated,
 )
 from tidemill_contracts.promotion import ApprovedModel, Promotion, ValidationReport
-from tidemill_shared.testing.platform import Platform
+from tidemill_shared.testing.platform import Platform, after
 from tidemill_validation.app import build
 from tidemill_validation.domain import looks
 from tidemill_validation.settings import ValidationSettings
 
 A, B, C = "a" * 12, "b" * 12, "c" * 12
-
-
-def after(event: Any) -> Any:
-    return lambda found: found.causationid == event.id
 
 
 def approval(shelf: Any, version: str) -> ModelApproved:

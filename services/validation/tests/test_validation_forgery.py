@@ -15,7 +15,7 @@ from tidemill_contracts.promotion import ApprovedModel, Promotion, RequestedRoll
 from tidemill_contracts.rollout import RequestedTrial
 from tidemill_shared.credentials import Credentials
 from tidemill_shared.seal import OperatorSeal
-from tidemill_shared.testing.platform import Platform
+from tidemill_shared.testing.platform import Platform, after
 from tidemill_validation.app import build
 from tidemill_validation.settings import ValidationSettings
 
@@ -29,14 +29,14 @@ async def test_an_entry_of_somebody_else_is_no_champion_and_keeps_no_model_out(
     old, new = await shelf.package(models.poor, A, dataset), await shelf.package(models.good, B, dataset)
     async with platform.running(build(platform.settings(ValidationSettings))):
         await platform.publish(old)
-        first = await platform.wait_for(ModelPromoted, lambda e: e.causationid == old.id, timeout=40)
+        first = await platform.wait_for(ModelPromoted, after(old), timeout=40)
         genuine = await platform.store.document(first.data.promotion, Promotion)
         # It names the cause that is about to come: were it believed, it would be announced as its result.
         forged = genuine.model_copy(update={"sequence": 2, "version": B, "cause": new.id, "kind": "rollback"})
         await platform.store.put_document(promotion_key(shelf.name, 2), forged)
         await platform.store.put(f"registry/{shelf.name}/promotions/zzz", b"not an entry at all")
         await platform.publish(new)
-        second = await platform.wait_for(ModelPromoted, lambda e: e.causationid == new.id, timeout=40)
+        second = await platform.wait_for(ModelPromoted, after(new), timeout=40)
     assert (second.data.sequence, second.data.version, second.data.kind) == (3, B, "promotion")
     assert second.data.previous == A
 

@@ -23,7 +23,7 @@ from tidemill_contracts.events import (
 from tidemill_contracts.promotion import Anchor, ApprovedModel, RequestedAnchor, ValidationReport
 from tidemill_shared.errors import Poison
 from tidemill_shared.seal import PromotionCheck
-from tidemill_shared.testing.platform import Platform
+from tidemill_shared.testing.platform import Platform, after
 from tidemill_validation.app import build
 from tidemill_validation.domain import golden
 from tidemill_validation.domain.answers import Answers
@@ -33,10 +33,6 @@ from tidemill_validation.judging import judge
 from tidemill_validation.settings import ValidationSettings
 
 A, B, C = "a" * 12, "b" * 12, "c" * 12
-
-
-def after(event: Any) -> Any:
-    return lambda found: found.causationid == event.id
 
 
 def rows(models: Any, n: int, *, wrong: float = 0.0, seed: int = 0, first: int = 0) -> pa.Table:

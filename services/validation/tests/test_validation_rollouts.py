@@ -25,7 +25,7 @@ from tidemill_contracts.rollout import Observation, ObservedRollout, RequestedTr
 from tidemill_shared.errors import Retryable
 from tidemill_shared.seal import PromotionSeal
 from tidemill_shared.signing import Verifier
-from tidemill_shared.testing.platform import Platform
+from tidemill_shared.testing.platform import Platform, after
 from tidemill_validation.app import build
 from tidemill_validation.conducting import Conducting
 from tidemill_validation.domain import rollout
@@ -40,10 +40,6 @@ from tidemill_validation.trials import Trials
 A, B, C = "a" * 12, "b" * 12, "c" * 12
 FAST = {"30": 50}
 """50 calls of some 0.7 ms."""
-
-
-def after(event: Any) -> Any:
-    return lambda found: found.causationid == event.id
 
 
 def observed(trial: int, rows: int, *, run: str = "one", problem: str = "", **challenger: Any) -> RolloutObserved:

@@ -23,7 +23,7 @@ from tidemill_contracts.promotion import ApprovedModel, Promotion, RequestedRoll
 from tidemill_shared.errors import Retryable
 from tidemill_shared.seal import PromotionSeal
 from tidemill_shared.signing import Signer, generate_keys
-from tidemill_shared.testing.platform import Platform
+from tidemill_shared.testing.platform import Platform, after
 from tidemill_validation.app import build
 from tidemill_validation.promoting import Choice, Registry
 from tidemill_validation.settings import ValidationSettings
@@ -33,11 +33,6 @@ A, B, C = "a" * 12, "b" * 12, "c" * 12
 
 def service(platform: Platform) -> Any:
     return build(platform.settings(ValidationSettings))
-
-
-def after(event: Any) -> Any:
-    """Whatever follows from this event."""
-    return lambda found: found.causationid == event.id
 
 
 def letter_of(event: Any) -> Any:

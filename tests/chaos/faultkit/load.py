@@ -1,6 +1,7 @@
 """Traffic: prediction requests and new data, published as a careful producer would, and as a careless one."""
 
 import asyncio
+import contextlib
 import json
 import random
 import time
@@ -92,13 +93,11 @@ async def deployed(client: Any, patience: float = 60.0, sequence: int = 1) -> No
     deadline = time.monotonic() + patience
     stream = stream_key(client.namespace, ModelDeployed.type_name())
     while time.monotonic() < deadline:
-        try:
+        with contextlib.suppress(RedisError):
             for _, fields in await client.bus.redis.xrange(stream):
                 event = parse_as(ModelDeployed, fields[FIELD.encode()])
                 if event.pipeline == PIPELINE and event.data.sequence >= sequence:
                     return
-        except RedisError:
-            pass
         await asyncio.sleep(0.05)
     raise AssertionError(f"no model of {PIPELINE} answered within {patience} s")
 

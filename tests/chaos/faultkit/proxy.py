@@ -71,9 +71,8 @@ class Proxy:
         both = {writer, server_writer}
         self._open |= both
         try:
-            await asyncio.gather(self._pump(reader, server_writer), self._pump(server_reader, writer, replies=True))
-        except (OSError, asyncio.CancelledError):
-            pass
+            with contextlib.suppress(OSError, asyncio.CancelledError):
+                await asyncio.gather(self._pump(reader, server_writer), self._pump(server_reader, writer, replies=True))
         finally:
             self._open -= both
             for end in both:

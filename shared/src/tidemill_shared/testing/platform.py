@@ -28,6 +28,11 @@ SettingsT = TypeVar("SettingsT", bound=Settings)
 _START_SECONDS = 60.0
 
 
+def after(cause: Event[Any]) -> Callable[[Event[Any]], bool]:
+    """Tells of an event whether ``cause`` led to it: for ``wait_for``."""
+    return lambda found: found.causationid == cause.id
+
+
 class Platform:
     """One test's corner of the real servers."""
 

@@ -1,6 +1,7 @@
 """``wait``: until a model of a pipeline answers."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
@@ -50,15 +51,13 @@ async def _wait(pipeline: str, seconds: float) -> DeployedModel:
         if await client.pipelines.spec(pipeline) is None:
             raise TidemillError(f"no pipeline {pipeline!r} is declared; see `tidemill declare`")
         last = "nothing has happened yet: publish rows with `tidemill publish`"
-        try:
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 async for event in _stages(client, pipeline):
                     last = line(event)
                     if isinstance(event, ModelDeployed) and await _is_champion(client, pipeline, event.data):
                         return event.data
                     say(last)
-        except TimeoutError:
-            pass
         raise TidemillError(f"no model of {pipeline} answered within {seconds:g} s; the last of it: {last}")
 
 
