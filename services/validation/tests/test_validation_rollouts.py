@@ -22,7 +22,7 @@ from tidemill_contracts.events import (
 from tidemill_contracts.pipeline import PipelineSpec
 from tidemill_contracts.promotion import ApprovedModel
 from tidemill_contracts.rollout import Observation, ObservedRollout, RequestedTrial, RolloutPolicy, Trial
-from tidemill_shared.errors import Retryable
+from tidemill_shared.errors import Retryable, StoreUnavailable
 from tidemill_shared.seal import PromotionSeal
 from tidemill_shared.signing import Verifier
 from tidemill_shared.testing.platform import Platform, after
@@ -35,7 +35,7 @@ from tidemill_validation.packages import Packages
 from tidemill_validation.promoting import Choice, Registry
 from tidemill_validation.settings import ValidationSettings
 from tidemill_validation.steps import Steps
-from tidemill_validation.trials import Trials
+from tidemill_validation.trials import Trials, changed
 
 A, B, C = "a" * 12, "b" * 12, "c" * 12
 FAST = {"30": 50}
@@ -193,6 +193,52 @@ def wanted(trial: int, action: str, **facts: Any) -> TrialRequested:
 async def asked(platform: Platform, event: TrialRequested) -> RolloutChanged:
     await platform.publish(event)
     return await platform.wait_for(RolloutChanged, after(event), timeout=40)
+
+
+class Away(Trials):
+    """The store goes away after the promotion, before the entry that ends the trial."""
+
+    async def append(self, cause: Any, facts: dict[str, Any]) -> Trial:
+        raise StoreUnavailable("away")
+
+
+def tried(package: ModelPackaged) -> dict[str, Any]:
+    """The entry with which a package begins to be tried on half of the requests."""
+    data = package.data
+    facts: dict[str, Any] = {"stage": "canary", "share": 0.5, "version": data.version, "against": A, "reason": "better"}
+    return facts | {"manifest": data.manifest, "attestation": data.attestation, "report": data.manifest}
+
+
+@pytest.mark.parametrize("asks", [True, False])
+@pytest.mark.parametrize("overtaken", [True, False])
+async def test_a_promotion_is_told_though_the_end_of_its_trial_was_not_written(
+    platform: Platform, shelf: Any, models: Any, asks: bool, overtaken: bool
+) -> None:
+    first, second = await two(shelf, models)
+    spec = staged(shelf, canary=(0.5,))
+    await platform.declare(spec)
+    settings = platform.settings(ValidationSettings)
+    service: Any = SimpleNamespace(bus=platform.bus, store=platform.store)
+    seal, observations = PromotionSeal.of(settings.keys), Observations(platform.bus)
+    registry, trials = Registry(service, seal), Trials(service, seal)
+    await registry.promote(first, Choice(A, first.data.manifest, first.data.attestation, first.data.manifest, "first"))
+    trial = await trials.append(second, tried(second))
+    event = wanted(1, "promote") if asks else observed(1, 100)
+    steps = Steps(service, registry, Away(service, seal), observations)
+    with pytest.raises(StoreUnavailable):
+        await steps.onward(event, trial, spec.rollout, "as asked", None)
+    other = observed(1, 1) if overtaken else event  # counts that come before it is delivered again
+    async with platform.running(build(settings)):
+        for delivered in (other, event, other):
+            await platform.publish(delivered)
+            await handled(platform, delivered)
+    ids = {after(event)(p) and p.id for p in await platform.events(ModelPromoted)}
+    assert len(await platform.events(ModelPromoted)) == 3 and len(ids) == 1 and ids != {False}
+    ended = await trials.all(shelf.name)
+    assert [t.stage for t in ended] == ["canary", "finished"] and ended[-1].cause == other.id
+    assert {e.id for e in await platform.events(RolloutChanged)} == {changed(other, ended[-1]).id}
+    assert [p.version for p in await registry.history(shelf.name)] == [A, B]
+    assert await platform.events(EventDeadLettered) == []
 
 
 async def test_a_person_hastens_a_trial_and_promotes(platform: Platform, shelf: Any, models: Any) -> None:

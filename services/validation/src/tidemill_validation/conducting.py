@@ -13,7 +13,7 @@ from tidemill_shared.service import Service
 from tidemill_validation.domain import rollout
 from tidemill_validation.observations import Observations, limits_of
 from tidemill_validation.packages import Packages
-from tidemill_validation.promoting import Choice, Registry, announced
+from tidemill_validation.promoting import Choice, Registry
 from tidemill_validation.steps import Outcome, Steps, evidence_of, said
 from tidemill_validation.trials import Trials, changed
 from tidemill_validation.watching import Watching
@@ -94,20 +94,14 @@ class Conducting:
             trial = await self._trials.newest(event.pipeline)
             if trial is None:
                 return None
-            if trial.cause == event.id:  # a crash came between the log and the events
-                return await self._steps.again(event, trial)
             if trial.over or trial.sequence != event.data.trial:
-                return None
+                return await self._steps.again(event)
             return await self._decide(event, trial)
 
     async def _decide(self, event: RolloutObserved, trial: Trial) -> Outcome | None:
         champion = await self._registry.champion(event.pipeline)
         if champion and champion.version == trial.version:
-            done = await self._registry.caused_by(event)
-            ended = await self._steps.append(
-                event, trial, "finished", reason="it is the champion", evidence=trial.evidence
-            )
-            return [*([announced(event, done)] if done else []), *ended]
+            return await self._steps.arrived(event, trial, champion)
         if champion is None or champion.version != trial.against:
             return await self._steps.append(
                 event, trial, "abandoned", reason="the champion it was tried beside has changed"
@@ -136,6 +130,9 @@ class Conducting:
             present = await self._trials.newest(event.pipeline)
             if present and present.cause == event.id:
                 return said(event, present)
+            champion = await self._registry.champion(event.pipeline)
             if present is None or present.over or present.version != trial.version:
+                return None
+            if champion and champion.version == present.version:  # meanwhile; the next counts end the trial
                 return None
             return await self._steps.append(event, present, "abandoned", reason=reason, refused=True, code=code)

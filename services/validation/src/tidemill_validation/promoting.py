@@ -130,9 +130,16 @@ class Registry:
         return announced(cause, promotion)
 
 
-def announced(cause: Event[Any], promotion: Promotion) -> ModelPromoted:
-    """The event of an entry."""
-    pipeline, version = promotion.pipeline, promotion.version
+def cause_of(promotion: Promotion, event: Event[Any]) -> Event[Any]:
+    """What led to a promotion, as its events need it: ``event`` itself, or in its stead when another one finds it."""
+    if event.id == promotion.cause:
+        return event
+    return event.model_copy(update={"id": promotion.cause, "correlationid": None})
+
+
+def announced(event: Event[Any], promotion: Promotion) -> ModelPromoted:
+    """The event of an entry: the same one, whichever ``event`` it is told after."""
+    cause, pipeline, version = cause_of(promotion, event), promotion.pipeline, promotion.version
     data = PromotedModel(
         pipeline=pipeline,
         version=version,

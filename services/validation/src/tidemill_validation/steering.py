@@ -36,10 +36,8 @@ class Steering:
         """Take the step that was asked for. Raises Poison when it is about another entry than the present one."""
         self._operator.check(event)
         async with self._steps.turn(event.pipeline):
-            done = await self._trials.caused_by(event.pipeline, event.id)
-            if done:
-                return await self._steps.again(event, done)
-            return await self._step(event, await self._meant(event))
+            done = await self._steps.again(event)
+            return done or await self._step(event, await self._meant(event))
 
     async def _meant(self, event: TrialRequested) -> Trial:
         trial, number = await self._trials.newest(event.pipeline), event.data.trial
@@ -51,6 +49,9 @@ class Steering:
         return trial
 
     async def _step(self, event: TrialRequested, trial: Trial) -> Outcome:
+        champion = await self._registry.champion(event.pipeline)
+        if champion and champion.version == trial.version:
+            return await self._steps.arrived(event, trial, champion)
         asked = event.data
         reason = f"{_DONE[asked.action]} by {asked.by}" + (f": {asked.reason}" if asked.reason else "")
         seen = await self._observations.of(event.pipeline, trial.sequence)
@@ -65,7 +66,6 @@ class Steering:
                 refused=asked.refuse,
                 evidence=evidence,
             )
-        champion = await self._registry.champion(event.pipeline)
         if champion is None or champion.version != trial.against:
             why = "the champion it was tried beside has changed"
             return await self._steps.append(event, trial, "abandoned", reason=why, evidence=evidence)

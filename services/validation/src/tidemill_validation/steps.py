@@ -5,8 +5,8 @@ from typing import Any
 
 from tidemill_contracts.dataset import Reason
 from tidemill_contracts.envelope import Event
-from tidemill_contracts.events import ModelPromoted, ModelRejected, RolloutChanged
-from tidemill_contracts.promotion import RejectedModel
+from tidemill_contracts.events import ModelPromoted, ModelRejected, RolloutChanged, RolloutObserved, TrialRequested
+from tidemill_contracts.promotion import Promotion, RejectedModel
 from tidemill_contracts.rollout import DURATION_STEP, Evidence, RolloutPolicy, Trial
 from tidemill_shared.service import Service
 from tidemill_shared.telemetry import counter
@@ -62,10 +62,30 @@ class Steps:
         await self._observations.drop(event.pipeline)
         return said(event, found, code)
 
-    async def again(self, event: Event[Any], trial: Trial) -> Outcome:
-        """The events of the entry that this event led to before a crash."""
-        promoted = await self._registry.caused_by(event) if trial.stage == "finished" else None
-        return [*([announced(event, promoted)] if promoted else []), *said(event, trial)]
+    async def arrived(self, event: Event[Any], trial: Trial, champion: Promotion) -> Outcome:
+        """End a trial whose challenger is champion, and tell of its promotion: a crash may have come between the two,
+        and then nobody was told."""
+        reason = f"it became champion: {champion.reason}"
+        ended = await self.append(event, trial, "finished", reason=reason, evidence=trial.evidence)
+        return [announced(event, champion), *ended]
+
+    async def again(self, event: TrialRequested | RolloutObserved) -> Outcome | None:
+        """The events of what this event led to before a crash, which is ended first where it was left half done; None
+        for an event that led to nothing yet."""
+        trial = await self._trials.caused_by(event.pipeline, event.id, after=event.data.trial)
+        promotion = await self._registry.caused_by(event)
+        if trial is None:
+            return await self._ended(event, promotion) if promotion else None
+        if promotion is None and trial.stage == "finished":  # another event had promoted it
+            promotion = await self._registry.of_version(event.pipeline, trial.version)
+        return [*([announced(event, promotion)] if promotion else []), *said(event, trial)]
+
+    async def _ended(self, event: Event[Any], promotion: Promotion) -> Outcome:
+        """A promotion whose trial was left open is told with its end; where the log has gone on, alone."""
+        trial = await self._trials.newest(event.pipeline)
+        if trial and not trial.over and trial.version == promotion.version:
+            return await self.arrived(event, trial, promotion)
+        return [announced(event, promotion)]
 
 
 def said(event: Event[Any], trial: Trial, code: str = "rollout") -> Outcome:

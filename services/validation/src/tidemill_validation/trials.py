@@ -53,9 +53,13 @@ class Trials:
         found = [await self._entry(pipeline, sequence) for sequence in await self._log(pipeline).sequences()]
         return [trial for trial in found if trial]
 
-    async def caused_by(self, pipeline: str, cause: EventId) -> Trial | None:
-        """The newest entry that this event has led to."""
-        return next((t for t in reversed(await self.all(pipeline)) if t.cause == cause), None)
+    async def caused_by(self, pipeline: str, cause: EventId, after: int = 0) -> Trial | None:
+        """The newest entry, of those that follow number ``after``, that this event has led to."""
+        for sequence in range(await self._log(pipeline).height(), after, -1):
+            trial = await self._entry(pipeline, sequence)
+            if trial and trial.cause == cause:
+                return trial
+        return None
 
     async def refused(self, pipeline: str) -> set[Version]:
         """Challengers that proved bad while they were tried, and are not promoted."""
