@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from tidemill_contracts.envelope import FIELD
@@ -16,6 +17,7 @@ from tidemill_contracts.streams import stream_key
 from tidemill_shared.bus import Bus
 from tidemill_shared.dead_letters import DeadLetters
 from tidemill_shared.delivery import Completion, Delivery, Mailbox, delivery_of
+from tidemill_shared.raw import call
 from tidemill_shared.settings import DeliverySettings
 from tidemill_shared.testing.platform import Platform
 from tidemill_shared.testing.servers import Servers
@@ -162,6 +164,46 @@ async def test_a_slot_that_moves_to_another_master_is_followed(platform: Platfor
         await platform.bus.nodes.look()
         await move(target, source, nodes.slot(stream), nodes.servers(), platform.servers.redis_password)
         await platform.bus.nodes.look()
+
+
+async def test_a_server_that_was_taken_out_of_the_cluster_is_not_believed(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nodes = platform.bus.nodes
+    before = nodes.servers()
+    asked_first, original = before[0], call
+
+    async def told(redis: Redis, *words: Any) -> Any:
+        return [] if redis is asked_first else await original(redis, *words)
+
+    monkeypatch.setattr("tidemill_shared.nodes.call", told)
+    await nodes.look()
+    assert nodes.servers() == before
+    assert all(nodes.of(stream_key(platform.namespace, TYPE, name)) in before for name in spread(platform))
+
+
+async def test_a_master_that_is_away_hides_the_abandoned_entries_of_no_other(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nodes = platform.bus.nodes
+    streams = [stream_key(platform.namespace, TYPE, name) for name in spread(platform)]
+    box = Mailbox(nodes, platform.namespace, "g", "alive", lease_seconds=60.0)
+    await box.open(streams)
+    for stream in streams:
+        redis = nodes.of(stream)
+        entry = await redis.xadd(stream, {FIELD: b"{}"})
+        await redis.xreadgroup("g", "dead", {stream: ">"})
+        await redis.xclaim(stream, "g", "dead", 0, [entry], idle=61_000, retrycount=1)
+    assert await box.overdue(streams) == streams
+    original = nodes.of
+
+    def of(key: str) -> Redis:
+        if key in streams[:2]:
+            raise RedisConnectionError("away")
+        return original(key)
+
+    monkeypatch.setattr(nodes, "of", of)
+    assert await box.overdue(streams) == streams[2:]
 
 
 async def move(source: Any, target: Any, slot: int, servers: list[Any], password: str) -> None:

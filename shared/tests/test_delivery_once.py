@@ -53,6 +53,20 @@ async def test_an_id_twice_in_one_batch_is_answered_once_and_a_refused_entry_lea
     assert [fields[b"__data__"] for _, fields in await platform.redis.xrange(answers)] == [b"heir"]
 
 
+async def test_an_id_twice_in_a_batch_of_several_commands_is_answered_once(platform: Platform) -> None:
+    requests, answers = (f"{{{platform.namespace}:p}}:{name}" for name in ("requests", "answers"))
+    box = await mailbox(platform, "a", [requests])
+    pipe = platform.redis.pipeline(transaction=False)
+    for _ in range(4_100):  # Lua's stack holds 4 000 words of a command
+        pipe.xadd(requests, {"__data__": b"x"})
+    await pipe.execute()
+    taken = await take(box, requests, 5_000)
+    ids = ("twice", *(f"r{i}" for i in range(len(taken) - 2)), "twice")
+    once = Once(f"{{{platform.namespace}:p}}:answered", ids, 60)
+    assert await box.complete(Completion(outputs=[(d, [(answers, b"y")]) for d in taken], once=once)) == []
+    assert await platform.redis.xlen(answers) == len(taken) - 1
+
+
 async def test_what_is_remembered_stays_bounded(platform: Platform) -> None:
     requests, answers = (f"{{{platform.namespace}:p}}:{name}" for name in ("requests", "answers"))
     key = f"{{{platform.namespace}:p}}:answered"

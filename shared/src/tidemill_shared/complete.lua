@@ -82,7 +82,9 @@ for _, like in ipairs(groups) do
         if known == 1 then answered[words[once + low + i - 1]] = true end
       end
     end
-    call('SADD', present, unpack(words, once + low, once + high))
+  end
+  for low = 1, once and n or 0, WORDS do -- only now: an id that comes twice here is not known from before
+    call('SADD', present, unpack(words, once + low, once + math.min(low + WORDS - 1, n)))
   end
   for i = 1, n do
     local id = once and words[once + i]

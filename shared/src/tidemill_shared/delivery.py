@@ -324,17 +324,24 @@ class Mailbox:
         return lost
 
     async def overdue(self, streams: Iterable[str]) -> list[str]:
-        """Those of the streams that hold entries whose lease has run out, asked together. Raises redis errors."""
+        """Those of the streams that hold entries whose lease has run out, asked together.
+
+        A server that does not answer hides its own streams only, with a warning.
+        """
         by_slot: dict[int, list[str]] = {}
         for stream in streams:
             by_slot.setdefault(self.nodes.slot(stream), []).append(stream)
-        found: list[str] = []
-        for together in by_slot.values():
-            for begin in range(0, len(together), _STREAMS):
-                keys = together[begin : begin + _STREAMS]
-                positions = await _OVERDUE(self.nodes.of(keys[0]), keys, [self.group, int(self.lease_seconds * 1000)])
-                found += [keys[position - 1] for position in positions]
-        return found
+        parts = [s[begin : begin + _STREAMS] for s in by_slot.values() for begin in range(0, len(s), _STREAMS)]
+        return [stream for found in await asyncio.gather(*map(self._overdue, parts)) for stream in found]
+
+    async def _overdue(self, streams: Sequence[str]) -> list[str]:
+        try:
+            redis = self.nodes.of(streams[0])
+            positions = await _OVERDUE(redis, streams, [self.group, int(self.lease_seconds * 1000)])
+        except RedisError as error:
+            log.warning("cannot look for abandoned entries", streams=len(streams), first=streams[0], why=str(error))
+            return []
+        return [streams[position - 1] for position in positions]
 
     async def reclaim(self, stream: str, count: int) -> list[Delivery]:
         """Take over entries whose lease has run out, waiting longer the more often they were delivered."""

@@ -120,16 +120,16 @@ class Lanes:
                     await self._mailbox.send_on(lane.streams[0])
                 except RedisError as error:
                     log.warning("cannot hold what waits", pipeline=lane.pipeline, why=str(error))
-            try:
-                await self._take_over_abandoned()
-            except RedisError as error:
-                log.warning("cannot look for abandoned entries", why=str(error))
+            await self._take_over_abandoned()
 
     async def _take_over_abandoned(self) -> None:
         halted = self._halts.streams if self._halts else ()
         open_ = {s: lane for lane in self._lanes.values() if not lane.closed for s in lane.streams if s not in halted}
         for stream in await self._mailbox.overdue(open_):
-            await self._take_over(open_[stream], stream)
+            try:
+                await self._take_over(open_[stream], stream)
+            except RedisError as error:
+                log.warning("cannot take over abandoned entries", stream=stream, why=str(error))
 
     async def _keep(self, lane: Lane) -> None:
         """What waits is ours as much as what is being handled."""

@@ -69,7 +69,6 @@ class Nodes:
         self._tag = f"{{{namespace}}}"
         self._masters: list[Address | None] = [None] * (_SLOTS if settings.cluster else 0)
         self._clients: dict[Address, Redis] = {}
-        """Of former masters too: they may come back."""
         self._present: list[Address] = []
         self._began_with: Address | None = None
         named = connect(settings)
@@ -125,31 +124,37 @@ class Nodes:
         return [self._clients[master] for master in self._present] if self.cluster else [self.control]
 
     async def look(self) -> None:
-        """Learn who holds which slots now. Raises redis errors: nobody could say."""
+        """Learn who holds which slots now. Raises redis errors: nobody could say.
+
+        Who knows of fewer slots than are known here is believed only if nobody knows of more: a server that was taken
+        out of the cluster still answers.
+        """
         if not self.cluster:
             return
-        error: RedisError = RedisConnectionError("no server of the cluster answers")
-        for client in (*self._clients.values(), *self._named):
+        error: RedisError = RedisConnectionError("no server of the cluster tells who holds its slots")
+        best: list[Address | None] = []
+        for client in (*self.servers(), *self._named):
             try:
-                told = await call(client, "CLUSTER", "SLOTS")
+                masters = _masters(await call(client, "CLUSTER", "SLOTS"), client)
             except RedisError as failed:
                 error = failed
                 continue
-            self._note(told, client)
-            return
-        raise error
+            best = max(best, masters, key=_known)
+            if masters is best and _known(masters) >= _known(self._masters):
+                break
+        if not best or best[key_slot(self._tag.encode())] is None:
+            raise error if not best else RedisConnectionError(f"no master of the cluster holds the slot of {self._tag}")
+        await self._note(best)
 
-    def _note(self, ranges: list[Any], asked: Redis) -> None:
-        masters: list[Address | None] = [None] * _SLOTS
-        for first, last, (host, port, *_), *_ in ranges:
-            here = asked.connection_pool.connection_kwargs.get("host", "127.0.0.1")
-            address = (host.decode() if host else here, int(port))
-            masters[first : last + 1] = [address] * (last - first + 1)
-            if address not in self._clients:
-                self._clients[address] = connect(self._settings, host=address[0], port=address[1])
-        self._masters = masters
+    async def _note(self, masters: list[Address | None]) -> None:
         self._present = list(dict.fromkeys(master for master in masters if master))
+        for host, port in self._present:
+            if (host, port) not in self._clients:
+                self._clients[host, port] = connect(self._settings, host=host, port=port)
+        self._masters = masters
         self._began_with = self._began_with or masters[key_slot(self._tag.encode())]
+        for former in self._clients.keys() - set(self._present):
+            await self._clients.pop(former).aclose()
 
     def failed(self) -> str | None:
         """FastStream's subscribers stay with the server they began with: when the control plane has moved, the service
@@ -168,6 +173,20 @@ class Nodes:
 def _further(settings: RedisSettings) -> list[Address]:
     pairs = [node.rpartition(":") for node in settings.cluster_nodes.split(",") if node and settings.cluster]
     return [(host, int(port)) for host, _, port in pairs]
+
+
+def _masters(ranges: list[Any], asked: Redis) -> list[Address | None]:
+    """The master of each slot, as ``asked`` told it; an address without a host is its own."""
+    masters: list[Address | None] = [None] * _SLOTS
+    here = asked.connection_pool.connection_kwargs.get("host", "127.0.0.1")
+    for first, last, (host, port, *_), *_ in ranges:
+        masters[first : last + 1] = [(host.decode() if host else here, int(port))] * (last - first + 1)
+    return masters
+
+
+def _known(masters: list[Address | None]) -> int:
+    """How many slots have a master."""
+    return len(masters) - masters.count(None)
 
 
 def nodes_of(servers: "Redis | Nodes") -> Nodes:
