@@ -153,7 +153,7 @@ def plant_i7_abandoned(e: Evidence) -> None:
 
 
 def plant_i7_never_taken_up(e: Evidence) -> None:
-    e.steps = [step(1.0, "read"), step(2.0, "completing")]
+    e.steps = [step(1.0, "read")]
     e.killed = [1]
 
 
@@ -224,6 +224,13 @@ def test_a_death_lasts_until_all_that_was_held_is_taken_up() -> None:
     again = [step(4.0, "read", "3-0", pid=2), step(5.5, "read", "2-0", pid=3, consumer="serving-2")]
     assert [(d.step, d.resumed) for d in deaths(life + again, [1])] == [("read", 3.0)]
     assert deaths(life, [1])[0].resumed is None
+
+
+def test_what_took_effect_before_it_could_be_written_down_was_not_left() -> None:
+    life = [step(1.0, "read", "500-0"), step(1.5, "completing", "500-0")]
+    assert deaths(life, [1])[0].resumed == 0.0
+    again = [step(4.0, "read", "500-0", pid=2)]
+    assert deaths(life + again, [1])[0].resumed == 2.5
 
 
 def test_a_death_that_interrupted_nothing_lasts_as_long_as_the_next_entry_had_to_wait() -> None:

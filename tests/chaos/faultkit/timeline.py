@@ -92,13 +92,20 @@ class Reads:
     of_consumer: dict[str, list[tuple[float, float]]]
     """And when each had come into its stream."""
 
+    def next_life(self, work: tuple[str, str, str], death: Step) -> float | None:
+        """When another process took the entry, after this death."""
+        return next((at for at, pid in self.of_work[work] if at >= death.at and pid != death.pid), None)
+
 
 def _death(life: list[Step], reads: Reads) -> Death:
     last = life[-1]
     done = {s.work for s in life if s.step == "complete"}
+    begun = {s.work for s in life if s.step == "completing"}
     held = {s.work for s in life if s.step == "read"} - done
-    again = [next((at for at, pid in reads.of_work[work] if at >= last.at and pid != last.pid), None) for work in held]
-    if not held:
+    taken_up = {work: reads.next_life(work, last) for work in held}
+    # Its last step may have taken effect before it could write that down: then nobody takes the entry again.
+    again = [at for work, at in taken_up.items() if at is not None or work not in begun]
+    if not again:
         taken = reads.of_consumer[last.consumer]
         place = bisect_right(taken, last.at, key=lambda read: read[0])
         at, came = taken[place] if place < len(taken) else (last.at, last.at)  # nothing came: nothing had to wait
