@@ -89,7 +89,7 @@ async def test_a_request_with_a_row_that_is_refused_fails_alone(make_onnx: Calla
     )
     assert isinstance(found[1], BadRequest)
     assert "row 1" in str(found[1])
-    assert found[0] == found[2] == await batcher.predict(model, good)
+    assert found[0][:2] == found[2][:2] == (await batcher.predict(model, good))[:2]
 
 
 async def test_who_has_gone_away_disturbs_nobody(model: Watched) -> None:

@@ -168,7 +168,9 @@ def test_answers_and_metadata_describe_each_other(make_onnx: Callable[[float], b
         model = Model(make_onnx(0.0), LAYOUT, task="classification", classes=classes)
         answers = model.predict(matrices(ROWS, LAYOUT)[0])
         described = protocol.metadata("sales", model, ["0123"])
-        body = Reply(model, "0123", "4567").body("sales", shares(answers, [2])[0], protocol.wanted({}, model), 'mi"ne')
+        body = Reply(model, "0123", "4567").body(
+            "sales", shares(answers, [2], 0.0)[0], protocol.wanted({}, model), 'mi"ne'
+        )
         found = json.loads(body)
         assert (found["model_name"], found["model_version"], found["id"]) == ("sales", "0123", 'mi"ne')
         assert found["parameters"] == {"model_version": "0123", "dataset_version": "4567"}
@@ -184,7 +186,7 @@ def test_answers_and_metadata_describe_each_other(make_onnx: Callable[[float], b
 
 def test_a_request_may_choose_its_outputs(make_onnx: Callable[[float], bytes]) -> None:
     model = Model(make_onnx(0.0), LAYOUT, task="classification", classes=("a", "b"))
-    answers = shares(model.predict(matrices(ROWS, LAYOUT)[0]), [2])[0]
+    answers = shares(model.predict(matrices(ROWS, LAYOUT)[0]), [2], 0.0)[0]
     for names in (["probabilities"], ["probabilities", "prediction"], ["prediction"]):
         wanted = protocol.wanted({"outputs": [{"name": name} for name in names]}, model)
         found = json.loads(Reply(model, "0123", "4567").body("sales", answers, wanted, None))

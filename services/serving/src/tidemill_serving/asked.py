@@ -1,7 +1,6 @@
 """Requests over HTTP that further models answer once more, in a thread, when nobody waits for them any more."""
 
 import re
-import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -15,7 +14,7 @@ from tidemill_serving.domain.cells import alone
 from tidemill_serving.domain.model import Scalar
 from tidemill_serving.domain.tensor import BadRequest
 from tidemill_serving.loading import Loaded
-from tidemill_serving.tally import Tally
+from tidemill_serving.tally import Tally, clock
 
 T = TypeVar("T")
 _ITEMS = 4_096
@@ -53,7 +52,7 @@ class Outcome(NamedTuple):
 
 def scored(body: bytes, loaded: Loaded, max_rows: int, tally: Tally) -> Outcome:
     """One model's answer to a body of ``infer``, counted. Never raises: a model on trial may do anything."""
-    started = time.perf_counter()
+    started = clock()
     id_: Any = None
     values: Sequence[Scalar] = ()
     error = None
@@ -69,7 +68,7 @@ def scored(body: bytes, loaded: Loaded, max_rows: int, tally: Tally) -> Outcome:
         error = "bad_request"
     except Exception:
         error = "model_failed"
-    tally.add(values, 0 if error is None else 1, time.perf_counter() - started)
+    tally.add(values, 0 if error is None else 1, clock() - started)
     return Outcome(id_ if isinstance(id_, str) else None, values, error)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from tidemill_serving.domain.cells import Part, alone, together
 from tidemill_serving.domain.model import Model
 from tidemill_serving.reply import Answers, shares
+from tidemill_serving.tally import clock
 
 _MOST_ROWS = 1024
 """Of one call; a larger request is a call of its own."""
@@ -74,10 +75,12 @@ def _take(queue: deque[Waiting]) -> list[Waiting]:
 
 def _answers(model: Model, parts: list[Part]) -> list[Answers | Exception]:
     """By one call, unless a row of one request is refused, or breaks it, for all the others."""
+    started = clock()
     try:
         joined = together(parts, model.layout)
         if joined is not None:
-            return [*shares(model.predict(joined), [len(part) for part in parts])]
+            found = model.predict(joined)
+            return [*shares(found, [len(part) for part in parts], clock() - started)]
     except Exception as error:
         if len(parts) == 1:
             return [error]
@@ -85,8 +88,10 @@ def _answers(model: Model, parts: list[Part]) -> list[Answers | Exception]:
 
 
 def _answer(model: Model, part: Part) -> Answers | Exception:
+    started = clock()
     try:
-        return shares(model.predict(alone(part, model.layout)), [len(part)])[0]
+        found = model.predict(alone(part, model.layout))
+        return shares(found, [len(part)], clock() - started)[0]
     except Exception as error:
         return error
 

@@ -12,10 +12,12 @@ from tidemill_serving.domain.protocol import datatype
 
 
 class Answers(NamedTuple):
-    """One request's share of a call. ``odds`` are its rows of probabilities, each ``p,p,…`` in JSON."""
+    """One request's share of a call. ``odds`` are its rows of probabilities, each ``p,p,…`` in JSON; ``seconds`` is its
+    share of what the call took."""
 
     values: list[Scalar]
     odds: list[str] | None
+    seconds: float
 
 
 def texts(probabilities: NDArray[np.float32]) -> list[str]:
@@ -24,14 +26,16 @@ def texts(probabilities: NDArray[np.float32]) -> list[str]:
     return matrix[2:-2].split("],[")
 
 
-def shares(found: Predictions, sizes: Sequence[int]) -> list[Answers]:
-    """The answers of one call, request by request."""
+def shares(found: Predictions, sizes: Sequence[int], seconds: float) -> list[Answers]:
+    """The answers of one call, which took so long, request by request. ``sizes`` are their rows."""
+    row_seconds = seconds / max(len(found.values), 1)
     odds = None if found.probabilities is None else texts(found.probabilities)
     shared: list[Answers] = []
     start = 0
     for size in sizes:
         end = start + size
-        shared.append(Answers(found.values[start:end], None if odds is None else odds[start:end]))
+        part = None if odds is None else odds[start:end]
+        shared.append(Answers(found.values[start:end], part, row_seconds * size))
         start = end
     return shared
 

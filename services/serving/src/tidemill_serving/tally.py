@@ -2,6 +2,7 @@
 
 import math
 import threading
+import time
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -18,6 +19,12 @@ _CLASSES = 200
 _OTHER = "(other)"
 _LABEL = 100
 """Characters of a class that are kept."""
+
+
+def clock() -> float:
+    """Seconds this thread has computed so far. Not the time of day: a challenger waits for its one thread and, beside a
+    busy loop, for the interpreter's lock, which is no fault of its own."""
+    return time.thread_time()
 
 
 class Tally:
@@ -52,15 +59,16 @@ class Tally:
                 found.append(data["prediction"])
         self.add(found, failed, seconds)
 
-    def add(self, predictions: Sequence[Any], failed: int, seconds: float) -> None:
-        """Predictions, rows without one, and how long all of them took."""
+    def add(self, predictions: Sequence[Any], failed: int, seconds: float | None) -> None:
+        """Predictions, rows without one, and how long all of them took; None where no call was timed."""
         if not predictions and not failed:
             return
         keys = Counter(map(self._key, predictions))
         with self._lock:
             self._rows += len(predictions) + failed
             self._failed += failed
-            self._calls[_bin(seconds)] += 1
+            if seconds is not None:
+                self._calls[_bin(seconds)] += 1
             for key, n in keys.items():
                 self._answers[key if key in self._answers or len(self._answers) < _CLASSES else _OTHER] += n
 

@@ -5,7 +5,6 @@ The challenger's requests are a batch of their own, in a thread of its own: no a
 
 import asyncio
 import functools
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Protocol
@@ -20,7 +19,7 @@ from tidemill_serving.batching import Batcher
 from tidemill_serving.domain.share import chosen, threshold
 from tidemill_serving.loading import Loaded
 from tidemill_serving.outcomes import told
-from tidemill_serving.tally import Tally
+from tidemill_serving.tally import Tally, clock
 from tidemill_shared.delivery import Completion, Delivery, Later
 from tidemill_shared.log import logger
 
@@ -118,9 +117,9 @@ class Trying:
 
     def _by_champion(self, batch: list[Delivery], once_seconds: float) -> Completion:
         work = self._work(self._running.trial.pipeline, self._champion)
-        started = time.perf_counter()
+        started = clock()
         found = work.complete(batch, once_seconds)
-        self._running.champion.take(bodies(found), time.perf_counter() - started)
+        self._running.champion.take(bodies(found), clock() - started)
         self.answered += work.answered
         self.refused += work.refused
         return found
@@ -154,14 +153,14 @@ def counted(work: Work, batch: list[Delivery], once_seconds: float, tally: Tally
 
 
 def timed(work: Work, batch: list[Delivery], once_seconds: float) -> tuple[Completion | None, float]:
-    """What a model on trial makes of a batch, None when it broke, and how many seconds that took."""
-    started = time.perf_counter()
+    """What a model on trial makes of a batch, None when it broke, and how many seconds of ``clock`` that took."""
+    started = clock()
     found = None
     try:
         found = work.complete(batch, once_seconds)
     except Exception as error:  # whatever is wrong with it, the champion answers
         log.error("a model on trial failed", kind=type(error).__name__)
-    return found, time.perf_counter() - started
+    return found, clock() - started
 
 
 def _take(tally: Tally, found: Completion | None, rows: int, seconds: float) -> None:
