@@ -1,6 +1,7 @@
 """HTTP requests while a challenger is tried, without a service around them."""
 
 import asyncio
+import json
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -91,7 +92,7 @@ async def post(inference: Inference, asked: bytes) -> tuple[int, Any]:
 
     scope = {"type": "http", "method": "POST", "headers": [], "path_params": {"name": "sales"}}
     await inference(scope, receive, send)
-    return sent[0]["status"], orjson.loads(sent[1]["body"])
+    return sent[0]["status"], json.loads(sent[1]["body"])
 
 
 def ids(of_challenger: bool, count: int) -> list[str]:
@@ -166,3 +167,32 @@ async def test_a_requests_time_is_its_share_of_the_call(
     await post(inference, body(*ids(False, 1)))
     (challenger,), (champion,) = (t.observation().calls.items() for t in (running.challenger, running.champion))
     assert challenger == (champion[0], 8)
+
+
+@pytest.mark.parametrize("of_challenger", [True, False])
+async def test_a_large_body_is_parsed_once_and_beside_the_loop(
+    inference: Inference, monkeypatch: pytest.MonkeyPatch, of_challenger: bool
+) -> None:
+    loads, parsed = orjson.loads, []
+
+    def watched(raw: Any) -> Any:
+        parsed.append((len(raw), threading.current_thread() is threading.main_thread()))
+        return loads(raw)
+
+    small, large = (body(ids(of_challenger, 1)[0], rows) for rows in (1, 5_000))
+    monkeypatch.setattr(orjson, "loads", watched)
+    found = [await post(inference, raw) for raw in (small, large)]
+    assert [status for status, _ in found] == [200, 200]
+    assert parsed == [(len(small), True), (len(large), False)]
+
+
+@pytest.mark.parametrize("id_", ["", None])
+async def test_requests_without_an_id_are_shared_by_chance(inference: Inference, id_: str | None) -> None:
+    found = [await post(inference, body(id_)) for _ in range(64)]
+    assert {document["model_version"] for _, document in found} == {CHAMPION, CHALLENGER}
+
+
+async def test_what_is_no_json_is_counted_against_nobody(inference: Inference, running: Running) -> None:
+    found, document = await post(inference, b"{")
+    assert (found, "not JSON" in document["error"]) == (400, True)
+    assert running.challenger.rows == running.champion.rows == 0

@@ -1,16 +1,18 @@
 """The inference endpoint as plain ASGI: on this path a framework's request and response objects cost as much as the
 model."""
 
-import asyncio
 import contextlib
 import secrets
 from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any
 
 import orjson
 from starlette.exceptions import HTTPException
 from starlette.types import Message, Receive, Scope, Send
 
 from tidemill_serving.batching import Batcher
+from tidemill_serving.body import Body
 from tidemill_serving.domain import protocol
 from tidemill_serving.domain.cells import Part
 from tidemill_serving.domain.tensor import BadRequest
@@ -27,8 +29,6 @@ Find = Callable[[str, str | None], Awaitable[Loaded]]
 """The loaded model of a name and version. Raises HTTPException."""
 Beside = Callable[[str, Loaded], Running | Watch | None]
 """The trial beside a pipeline's champion, or the watch over it."""
-_LARGE_BODY_BYTES = 64 * 1024
-"""From here on reading a request is worth a thread, so that the streams and health checks go on."""
 _JSON = (b"content-type", b"application/json")
 
 
@@ -67,7 +67,8 @@ class Inference:
         # Read once: this request is answered by this model, whatever is promoted meanwhile.
         loaded = await self._find(name, version)
         beside = self._beside(name, loaded) if version is None else None
-        body = await self._body(scope, receive)
+        raw = await self._raw(scope, receive)
+        body = Body(raw)
         if beside is None:
             return (await self._by(name, loaded, body, self._batcher))[0]
         if isinstance(beside, Running) and beside.trial.share:
@@ -75,16 +76,16 @@ class Inference:
         try:
             return (await self._by(name, loaded, body, self._batcher))[0]
         finally:
-            beside.asked(loaded, body)
+            beside.asked(loaded, raw)
 
-    async def _by_either(self, name: str, champion: Loaded, running: Running, body: bytes) -> bytes:
+    async def _by_either(self, name: str, champion: Loaded, running: Running, body: Body) -> bytes:
         """While a challenger is tried: some requests are its own; what it cannot answer the champion does."""
-        if running.chooses(_id(body)):
+        if await body.read(lambda asked: running.chooses(_id(asked))):
             with contextlib.suppress(BadRequest, HTTPException, TimeoutError):
                 return await self._counted(name, running.loaded, body, running.challenger, running.batcher)
         return await self._counted(name, champion, body, running.champion, self._batcher)
 
-    async def _counted(self, name: str, loaded: Loaded, body: bytes, tally: Tally, batcher: Batcher) -> bytes:
+    async def _counted(self, name: str, loaded: Loaded, body: Body, tally: Tally, batcher: Batcher) -> bytes:
         """Timed is the call alone: what it waited for is not the model's fault."""
         try:
             reply, answers = await self._by(name, loaded, body, batcher)
@@ -94,13 +95,9 @@ class Inference:
         tally.add(answers.values, 0, answers.seconds)
         return reply
 
-    async def _by(self, name: str, loaded: Loaded, body: bytes, batcher: Batcher) -> tuple[bytes, Answers]:
+    async def _by(self, name: str, loaded: Loaded, body: Body, batcher: Batcher) -> tuple[bytes, Answers]:
         """The reply of one model, and what it says. Raises TimeoutError where its calls have a time."""
-        if len(body) < _LARGE_BODY_BYTES:
-            asked = self._read(body, loaded)
-        else:
-            asked = await asyncio.to_thread(self._read, body, loaded)
-        id_, wanted, rows = asked
+        id_, wanted, rows = await body.read(partial(self._read, loaded))
         try:
             answers = await batcher.predict(loaded.model, rows)
         except (BadRequest, TimeoutError):
@@ -113,16 +110,12 @@ class Inference:
             raise HTTPException(500, f"row {answers.values.index(None)}: the model gave no finite answer")
         return loaded.reply.body(name, answers, wanted, id_), answers
 
-    def _read(self, body: bytes, loaded: Loaded) -> tuple[str | None, tuple[str, ...], Part]:
+    def _read(self, loaded: Loaded, asked: Any) -> tuple[str | None, tuple[str, ...], Part]:
         """The request's id, the output tensors it wants, and its rows."""
-        try:
-            asked = orjson.loads(body)
-        except orjson.JSONDecodeError as error:
-            raise BadRequest(f"the body is not JSON: {error}") from None
         rows = protocol.read(asked, loaded.model.layout, self._settings.max_rows)
         return asked.get("id"), protocol.wanted(asked, loaded.model), rows
 
-    async def _body(self, scope: Scope, receive: Receive) -> bytes:
+    async def _raw(self, scope: Scope, receive: Receive) -> bytes:
         for name, _ in scope["headers"]:
             if name == b"inference-header-content-length":
                 raise BadRequest("binary tensor data is not supported: send JSON")
@@ -138,12 +131,11 @@ class Inference:
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
-def _id(body: bytes) -> str:
-    """The request's own id, by which it is the same model's each time; without one chance decides."""
-    try:
-        return str(orjson.loads(body)["id"])
-    except (orjson.JSONDecodeError, KeyError, TypeError):
-        return secrets.token_hex(8)
+def _id(asked: Any) -> str:
+    """The request's own id, by which it is the same model's each time; without one, or with an empty one, chance
+    decides."""
+    id_ = asked.get("id") if isinstance(asked, dict) else None
+    return str(id_) if id_ not in (None, "") else secrets.token_hex(8)
 
 
 def _part(message: Message) -> bytes:
