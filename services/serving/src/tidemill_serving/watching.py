@@ -6,6 +6,8 @@ and over their restarts.
 """
 
 import asyncio
+import time
+from typing import Any
 
 from redis.exceptions import RedisError
 
@@ -16,11 +18,12 @@ from tidemill_serving.asked import Kept, scored
 from tidemill_serving.bins import edges_of
 from tidemill_serving.loading import Loaded
 from tidemill_serving.models import Models
+from tidemill_serving.patience import Patience
 from tidemill_serving.settings import ServingGroup
 from tidemill_serving.tally import Tally
 from tidemill_serving.trying import Works, counted
 from tidemill_shared.delivery import Delivery
-from tidemill_shared.errors import Poison, Retryable, TidemillError
+from tidemill_shared.errors import ObjectMissing, Poison, TidemillError
 from tidemill_shared.log import logger
 from tidemill_shared.service import Service
 
@@ -30,8 +33,9 @@ log = logger(__name__)
 class Watch:
     """A promotion whose champion is watched until ``over``."""
 
-    def __init__(self, present: Loaded) -> None:
+    def __init__(self, present: Loaded, pause_seconds: float) -> None:
         self.present = present
+        self.patience = Patience(pause_seconds)
         self.over = False
         self.sides: tuple[tuple[Loaded, Tally], ...] = ()
         """The present model and the one before it, once that is at hand."""
@@ -84,22 +88,36 @@ class Watches:
             return None
         watch = self._watches.get(pipeline)
         if watch is None or watch.present.sequence != champion.sequence:
-            watch = self._watches[pipeline] = Watch(champion)
+            watch = self._watches[pipeline] = Watch(champion, self._settings.observe_seconds)
         return None if watch.over else watch
 
     async def observe(self) -> None:
         """Compare and tell, now and then."""
         while True:
             await asyncio.sleep(self._settings.observe_seconds)
-            for pipeline, watch in list(self._watches.items()):
-                if watch.over:
-                    continue
-                try:
-                    await self._look(pipeline, watch)
-                except (Retryable, TidemillError, RedisError) as error:
-                    log.warning("cannot watch a promotion", pipeline=pipeline, why=str(error))
-                    if isinstance(error, Poison):  # it will not get better
-                        watch.end()
+            await self.look(time.monotonic())
+
+    async def look(self, now: float) -> None:
+        """At each watch that is due."""
+        for pipeline, watch in list(self._watches.items()):
+            if watch.over or not watch.patience.due(now):
+                continue
+            try:
+                await self._look(pipeline, watch)
+            except (TidemillError, RedisError) as error:
+                hopeless = watch.patience.failed(now, lost=isinstance(error, ObjectMissing))
+                if hopeless or isinstance(error, Poison):
+                    watch.end()
+                self._say(pipeline, watch, error)
+            else:
+                watch.patience.succeeded()
+
+    def _say(self, pipeline: str, watch: Watch, error: Exception) -> None:
+        facts: dict[str, Any] = {"pipeline": pipeline, "sequence": watch.present.sequence, "why": str(error)}
+        if watch.over:
+            log.error("a promotion is watched no more", **facts)
+        else:
+            log.warning("cannot watch a promotion, will try again", **facts)
 
     async def _look(self, pipeline: str, watch: Watch) -> None:
         watch.sides = watch.sides or await self._begin(pipeline, watch)
