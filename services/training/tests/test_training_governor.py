@@ -292,8 +292,37 @@ def test_what_was_granted_when_redis_was_lost_is_granted_again() -> None:
     asked, _ = arrive(State(), trigger("p", "operator"))
     newer = replace(survived(asked), queued=trigger("b"))
     assert newer.asked and newer.asked.id == "p"
-    waiting = survived(replace(running, queued=trigger("b")))
-    assert waiting.queued and (waiting.queued.id, waiting.running) == ("b", None)
+
+
+def test_a_lost_redis_takes_no_alarm_along_that_was_being_answered_while_another_trigger_waited() -> None:
+    granted, _ = arrive(State(), trigger("a"))
+    assert granted.running
+    for other in (trigger("n", "new_data"), trigger("s", "schedule"), trigger("b", since=later(5))):
+        both, _ = arrive(granted, other, now=later(6))
+        waiting = survived(both)
+        assert waiting.running is None and waiting.queued
+        assert (waiting.queued.run, waiting.queued.since, waiting.queued.kind) == (granted.running.id, NOW, "drift")
+        assert waiting.queued.causes == (other.id,)
+    fallen = trigger("p", "performance", about="performance", model="m1", since=later(5))
+    waiting = survived(arrive(granted, fallen, now=later(6))[0])
+    assert resolved(waiting, "performance", "m1")[0].queued  # the drift stands
+    rows, _ = arrive(State(), trigger("n", "new_data"))
+    waiting = survived(arrive(rows, trigger("b", since=later(5)), now=later(6))[0])
+    assert waiting.queued and (waiting.queued.kind, waiting.queued.since) == ("drift", later(5))
+
+
+def test_after_a_lost_redis_the_newer_alarm_takes_the_place_of_another_look_at_an_older_change() -> None:
+    first, newer = trigger("a"), trigger("b", since=later(5))
+    retry = replace(first, attempt=1, min_rows=200)
+    for granted, queued in ((retry, newer), (newer, retry)):
+        waiting = survived(State(running=Run(granted.run, granted, NOW, "d1"), queued=queued))
+        assert waiting == State(queued=newer)
+
+
+def test_an_alarm_that_passed_while_it_was_answered_does_not_wait_again_when_redis_is_lost() -> None:
+    running, _ = arrive(State(), trigger("a"))
+    over, _ = resolved(running, "concept", "m1")
+    assert not survived(over).waiting
 
 
 def test_the_cool_down_doubles_with_each_refused_candidate_until_one_is_accepted() -> None:

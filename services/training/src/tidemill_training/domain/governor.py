@@ -29,14 +29,18 @@ _RANK: dict[Kind, int] = {"first_data": 0, "schedule": 1, "new_data": 2, "perfor
 
 def survived(state: State) -> State:
     """A state as it was copied before Redis was lost, and its streams with it: nobody works on what was granted, so
-    its trigger waits again, as the same training."""
+    its trigger waits again, as the same training. What came since meets it as if it came now."""
     run = state.running
     if run is None:
         return state
-    state = replace(state, running=None)
-    if run.trigger.kind == "operator":
-        return replace(state, asked=state.asked or run.trigger)
-    return replace(state, queued=state.queued or run.trigger)
+    granted, queued, state = run.trigger, state.queued, replace(state, running=None)
+    if granted.kind == "operator":
+        return replace(state, asked=state.asked or granted)
+    if granted.over or (queued and _outdated(granted, queued)):
+        return _unsettled(state, granted)
+    if queued is None or _outdated(queued, granted):
+        return replace(_unsettled(state, queued), queued=granted)
+    return replace(state, queued=_merged(granted, queued))
 
 
 def remember(state: State, id_: str) -> State:
