@@ -3,6 +3,7 @@
 import asyncio
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -11,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import skops.io
+from pydantic import TypeAdapter
 
 from tidemill_contracts.artifacts import (
     ArtifactRef,
@@ -40,10 +42,17 @@ from tidemill_contracts.model import Evaluation, Explanation, ModelManifest, Req
 from tidemill_contracts.pipeline import PipelineSpec, RetrainPolicy, SearchPolicy
 from tidemill_contracts.promotion import Promotion, RejectedModel
 from tidemill_contracts.streams import stream_key
+from tidemill_shared.child import Child
+from tidemill_shared.service import Service
 from tidemill_shared.settings import DeliverySettings
+from tidemill_shared.state_copies import StateCopies
 from tidemill_shared.testing.platform import Platform
 from tidemill_training.app import build
+from tidemill_training.domain.state import Run, State, Trigger
+from tidemill_training.governing import Governing
+from tidemill_training.handlers import Triggers
 from tidemill_training.settings import TrainingGroup, TrainingSettings
+from tidemill_training.work import PRELOAD
 
 START = datetime(2020, 1, 1, tzinfo=UTC)
 NOWHERE = ArtifactRef(key="nowhere", sha256="0" * 64, size=0)
@@ -427,3 +436,52 @@ async def test_a_lost_redis_does_not_take_the_cool_down_along(platform: Platform
         answer = await platform.wait_for(RetrainSuppressed, refused("coalesced", True))
     assert answer.causationid == alarm.id
     assert len(await platform.events(TrainingGranted)) == 0
+
+
+async def test_what_was_granted_waits_again_after_a_loss_of_redis_although_no_event_comes(platform: Platform) -> None:
+    data = Data(platform, await platform.declare(spec(cool_down_seconds=3_600)))
+    prepared = await data.add()
+    await promote(platform, "demo", "0123456789ab")
+    now = datetime.now(UTC)
+    trigger = Trigger("alarm", "drift", now, about="concept", model="0123456789ab", since=START)
+    running = Run(trigger.run, trigger, now, prepared.data.version)
+    await copied(platform, State(running=running, finished_at=now))
+    await platform.lose_redis()
+    async with platform.running(build(settings(platform))):
+        answer = await platform.wait_for(RetrainSuppressed, refused("cool_down", True))
+    assert (answer.causationid, answer.data.trigger) == ("alarm", "drift")
+
+
+async def test_the_store_is_asked_for_a_copy_once_for_each_loss_of_redis(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    read = StateCopies.read
+
+    async def counted(copies: StateCopies, pipeline: str) -> bytes | None:
+        asked.append(pipeline)
+        return await read(copies, pipeline)
+
+    monkeypatch.setattr(StateCopies, "read", counted)
+    await platform.declare(spec())
+    service = Service("training", settings(platform))
+    governing = Governing(service, Child(PRELOAD, service="training"))
+    triggers = Triggers(service, settings(platform).training, governing)
+    try:
+        for _ in range(2):
+            asked.clear()
+            for _ in range(3):
+                await triggers.look("demo")
+            assert asked == ["demo"]
+            await governing.change("demo", lambda s, p, c: (replace(s, uploaded_rows=1), None))
+            await triggers.look("demo")
+            await platform.lose_redis()
+    finally:
+        await service.bus.nodes.aclose()
+        service.store.close()
+
+
+async def copied(platform: Platform, state: State) -> None:
+    """A copy of the governor's state in the store, as a lost Redis leaves it behind."""
+    key = state_copy_key(platform.namespace, "demo", "training")
+    await platform.store.put(key, TypeAdapter(State).dump_json(state))

@@ -40,6 +40,8 @@ class Triggers:
         self._service = service
         self._settings = settings
         self._governing = governing
+        self._unknown: set[str] = set()
+        """Pipelines of which neither Redis nor the store knew anything."""
 
     async def on_dataset_prepared(self, event: DatasetPrepared) -> None:
         """New rows: the first training, a training by number of rows, or what a waiting trigger waited for."""
@@ -151,16 +153,19 @@ class Triggers:
             await asyncio.sleep(self._settings.tick_seconds)
             for pipeline in self._service.pipelines.names():
                 try:
-                    await self._look(pipeline)
+                    await self.look(pipeline)
                     await self._governing.copy(pipeline)
                 except Exception as error:
                     # The next tick tries again; a trigger that cannot be looked at must not end the service.
                     log.warning("cannot look at waiting triggers", pipeline=pipeline, why=repr(error))
 
-    async def _look(self, pipeline: str) -> None:
+    async def look(self, pipeline: str) -> None:
+        """Serve what waits and what is due by schedule, and free the place of a training that never ended."""
         state = await self._governing.state(pipeline)
         if state is None:
+            await self._restore(pipeline)
             return
+        self._unknown.discard(pipeline)
         run = state.running
         limit = 2 * self._settings.limit_seconds
         if run and run.attempts and (datetime.now(UTC) - run.started_at).total_seconds() > limit:
@@ -168,6 +173,14 @@ class Triggers:
             await self._service.bus.publish(_lost(pipeline, run))
         elif run is None and (state.waiting or await self._scheduled(pipeline)):
             await self._governing.change(pipeline, lambda s, p, c: _scheduled(pipeline, s, p, c))
+
+    async def _restore(self, pipeline: str) -> None:
+        """Go on from the copy, at once: no event may ever come. The store is asked once for each loss of Redis."""
+        if pipeline in self._unknown:
+            return
+        state = await self._governing.change(pipeline, lambda s, p, c: _scheduled(pipeline, s, p, c))
+        if state == State():
+            self._unknown.add(pipeline)
 
     async def _scheduled(self, pipeline: str) -> bool:
         spec = await self._service.pipelines.spec(pipeline)
