@@ -250,6 +250,40 @@ def test_a_gradual_change_is_settled_with_rows_from_after_its_last_answer() -> N
     assert newer.gradual and newer.queued and newer.queued.id == "b"
 
 
+def test_a_gradual_change_is_over_with_its_alarm() -> None:
+    few = replace(FACTS, rows=5)
+    waiting, _ = arrive(State(), trigger("a", gradual=True), facts=few)
+    running, _ = arrive(State(), trigger("a", gradual=True))
+    expired, said = settle(waiting, POLICY, few, later(1001))
+    assert reasons(said) == ["expired"]
+    for over in (resolved(waiting, "concept", "m1")[0], resolved(running, "concept", "m1")[0], expired):
+        assert not over.gradual and not over.waiting
+    person, _ = arrive(waiting, trigger("p", "operator"), facts=few, now=later(1))
+    assert person.running
+    answered = finish(person, person.running.id, later(2), model="m2")
+    stale, said = settle(answered, POLICY, replace(few, champion="m2"), later(100))
+    assert reasons(said) == ["stale"] and not stale.gradual
+    # The next alarm, of an abrupt change that was answered with enough rows, is not settled.
+    again, _ = arrive(expired, trigger("b"), facts=replace(FACTS, rows=400), now=later(2000))
+    assert again.running
+    assert not finish(again, again.running.id, later(2010), model="m2", settle_rows=500).waiting
+
+
+def test_a_gradual_change_outlasts_the_end_of_another_complaint() -> None:
+    facts = replace(FACTS, rows=5)
+    running, _ = arrive(State(), trigger("a", gradual=True))
+    fallen = trigger("p", "performance", about="performance", model="m1", since=later(1))
+    both, _ = arrive(running, fallen, facts=facts, now=later(1))
+    assert resolved(both, "performance", "m1")[0].gradual
+    ended = finish(both, "other", later(2), model=None)
+    assert settle(ended, POLICY, facts, later(1100))[0].gradual  # one that waited expires, the change is still answered
+    merged, _ = arrive(State(), trigger("a", gradual=True), facts=facts)
+    merged, _ = arrive(merged, fallen, facts=facts)
+    assert resolved(merged, "performance", "m1")[0].gradual
+    alone, _ = arrive(State(), trigger("a", gradual=True), facts=facts)
+    assert resolved(alone, "concept", "m0")[0].gradual
+
+
 def test_new_rows_that_wait_do_not_hide_a_change_that_is_tried_again() -> None:
     state, _ = arrive(State(), trigger(), facts=replace(FACTS, rows=120))
     state, _ = arrive(state, trigger("n", "new_data"), now=later(1))

@@ -127,7 +127,7 @@ def decide(state: State, policy: Policy, facts: Facts, now: datetime) -> tuple[S
     if queued:
         obsolete = _obsolete(state, queued, policy, facts, now)
         if obsolete:
-            return replace(state, queued=None), obsolete
+            return _calmed(replace(state, queued=None)), obsolete
     for trigger in (state.asked, queued):
         if trigger and why_waiting(state, trigger, policy, facts, now) is None:
             newest = trigger.newest or (policy.max_rows if trigger.since else None)
@@ -215,6 +215,13 @@ def _unsettled(state: State, dropped: Trigger | None) -> State:
     return replace(state, gradual=True) if was else state
 
 
+def _calmed(state: State) -> State:
+    """No change goes on any more where an alarm has ended, unless one that is being answered or waits tells of one."""
+    triggers = (state.running.trigger if state.running else None, state.queued)
+    alarmed = any(t.about is not None and not t.over for t in triggers if t)
+    return state if alarmed else replace(state, gradual=False)
+
+
 def reject(state: State, model: str) -> State:
     """A model cannot replace the champion: the change it answered still stands. Known before the training's own end
     is, when the two events overtake each other."""
@@ -249,14 +256,14 @@ def resolved(state: State, about: str, model: str, at: datetime | None = None) -
 
     running, last, queued = relieved(state.running), relieved(state.last), state.queued
     if (running, last) != (state.running, state.last):
-        state = replace(state, running=running, last=last, refusals=0)
+        state = _calmed(replace(state, running=running, last=last, refusals=0))
     if queued is None:
         return state, None
     left = _relieved(queued, about, model, at)
     if not left.over:
         return replace(state, queued=left), None
     why = f"the {about} alarm is over: {model} is as good as before it"
-    return replace(state, queued=None, refusals=0), Refusal(queued, "resolved", why, queued=False)
+    return _calmed(replace(state, queued=None, refusals=0)), Refusal(queued, "resolved", why, queued=False)
 
 
 def _relieved(trigger: Trigger, about: str, model: str, at: datetime | None) -> Trigger:
@@ -293,7 +300,7 @@ def _again(state: State, run: Run) -> State:
     trigger = run.trigger
     if trigger.over:
         settles = state.queued and state.queued.settling and state.queued.id == trigger.id
-        return replace(state, queued=None) if settles else state
+        return _calmed(replace(state, queued=None)) if settles else state
     if trigger.since is None or trigger.kind == "operator" or trigger.settling:
         return state
     needed = math.ceil(_MORE_ROWS * max(run.rows, trigger.min_rows or 0, 1))
