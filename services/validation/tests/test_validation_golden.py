@@ -21,7 +21,8 @@ from tidemill_contracts.events import (
     ModelRejected,
 )
 from tidemill_contracts.promotion import Anchor, ApprovedModel, RequestedAnchor, ValidationReport
-from tidemill_shared.errors import Poison
+from tidemill_shared.child import Child
+from tidemill_shared.errors import ChildDied, Poison
 from tidemill_shared.seal import PromotionCheck
 from tidemill_shared.testing.platform import Platform, after
 from tidemill_validation.app import build
@@ -31,6 +32,7 @@ from tidemill_validation.domain.bootstrap import Difference
 from tidemill_validation.job import Guard, Job
 from tidemill_validation.judging import judge
 from tidemill_validation.settings import ValidationSettings
+from tidemill_validation.work import freeze
 
 A, B, C = "a" * 12, "b" * 12, "c" * 12
 
@@ -140,7 +142,7 @@ async def test_slow_poisoning_is_held_for_a_person_whose_yes_is_the_new_anchor(
         anchored = await platform.wait_for(ModelAnchored, after(first), timeout=60)
         await platform.publish(bad)
         refused = await platform.wait_for(ModelRejected, after(bad), timeout=60)
-        yes = ModelApproved.root(ApprovedModel(version=B, by="ada"), subject=shelf.name, source="urn:test")
+        yes = yes_to(shelf, B)
         await platform.publish(yes)
         promoted = await platform.wait_for(ModelPromoted, after(yes), timeout=60)
         moved = await platform.wait_for(ModelAnchored, after(yes), timeout=60)
@@ -151,6 +153,50 @@ async def test_slow_poisoning_is_held_for_a_person_whose_yes_is_the_new_anchor(
     assert report.passed and not report.promote
     assert promoted.data.version == B
     assert (moved.data.version, moved.data.sequence, moved.data.rows) == (B, 2, 600)
+
+
+def yes_to(shelf: Any, version: str) -> ModelApproved:
+    return ModelApproved.root(ApprovedModel(version=version, by="ada"), subject=shelf.name, source="urn:test")
+
+
+async def held_back(platform: Platform, shelf: Any, models: Any) -> None:
+    """A is champion and anchor; B, which learned from poisoned rows, waits for a person."""
+    first = await shelf.package(models.good, A, await shelf.dataset(rows(models, 400)))
+    poisoned = await shelf.dataset(models.unseen(600, flipped=True, first=1_000), "1" * 12)
+    bad = await shelf.package(models.wrong, B, poisoned)
+    await platform.publish(first)
+    await platform.wait_for(ModelAnchored, after(first), timeout=60)
+    await platform.publish(bad)
+    await platform.wait_for(ModelRejected, after(bad), timeout=60)
+
+
+@pytest.mark.parametrize("deaths", [1, 2])
+async def test_an_anchor_whose_making_was_killed_is_made_all_the_same(
+    platform: Platform, shelf: Any, models: Any, monkeypatch: pytest.MonkeyPatch, deaths: int
+) -> None:
+    """At the next attempt, or with the next rows; the promotion does not wait for it."""
+    run, killed = Child.run, []
+
+    async def dying(self: Child, work: Any, *arguments: Any, **settings: Any) -> Any:
+        if work is freeze and len(killed) < deaths:
+            killed.append(work)
+            raise ChildDied("killed for memory")
+        return await run(self, work, *arguments, **settings)
+
+    yes = yes_to(shelf, B)
+    late = await prepared(shelf, models.unseen(30, flipped=True, seed=1, first=2_000), "2" * 12)
+    await platform.declare(shelf.spec)
+    async with platform.running(build(platform.settings(ValidationSettings))):
+        await held_back(platform, shelf, models)
+        monkeypatch.setattr(Child, "run", dying)
+        await platform.publish(yes)
+        await platform.wait_for(ModelPromoted, after(yes), timeout=60)
+        if deaths == 2:
+            await platform.publish(late)
+        moved = await platform.wait_for(ModelAnchored, after(yes), timeout=60)
+    assert len(killed) == deaths
+    assert (moved.data.version, moved.data.sequence, moved.data.rows) == (B, 2, 600)
+    assert moved.data.reason == "approved by ada"
 
 
 async def test_an_answer_to_an_alarm_that_keeps_its_place_is_the_next_anchor(

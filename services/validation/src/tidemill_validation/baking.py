@@ -26,6 +26,7 @@ from tidemill_validation.conducting import Conducting
 from tidemill_validation.domain import looks
 from tidemill_validation.job import Job, Judged
 from tidemill_validation.jobs import Fresh, Jobs
+from tidemill_validation.owed import Owed
 from tidemill_validation.packages import Packages
 from tidemill_validation.promoting import Choice, Registry, announced
 from tidemill_validation.reporting import Reports, comparison, gain, validated
@@ -33,6 +34,7 @@ from tidemill_validation.steps import Outcome, said
 from tidemill_validation.waiting import Candidate, Waiting
 
 log = logger(__name__)
+_Told = Sequence[ModelValidated | ModelPromoted | ModelAnchored | ModelRejected | RolloutChanged]
 
 
 class Baking:
@@ -44,6 +46,7 @@ class Baking:
         registry: Registry,
         packages: Packages,
         anchoring: Anchoring,
+        owed: Owed,
         jobs: Jobs,
         reports: Reports,
         waiting: Waiting,
@@ -54,14 +57,13 @@ class Baking:
         self._registry = registry
         self._packages = packages
         self._anchoring = anchoring
+        self._owed = owed
         self._jobs = jobs
         self._reports = reports
         self._waiting = waiting
         self._conducting = conducting
 
-    async def on_dataset_prepared(
-        self, event: DatasetPrepared
-    ) -> Sequence[ModelValidated | ModelPromoted | ModelRejected | RolloutChanged] | ModelAnchored | None:
+    async def on_dataset_prepared(self, event: DatasetPrepared) -> _Told | ModelAnchored | None:
         """New rows: look again, as long as a promotion or a refusal is young; one that has stood may be anchored."""
         pipeline = event.pipeline
         done = await self._registry.caused_by(event)
@@ -75,11 +77,11 @@ class Baking:
         if spec is None or champion is None:
             return None
         decided = await self._again(event, spec, champion) if spec.promotion.bake_rows else None
-        return decided or await self._anchoring.renewed(event, spec, champion)
+        if decided:
+            return decided
+        return await self._owed.late(event, champion) or await self._anchoring.renewed(event, spec, champion)
 
-    async def _again(
-        self, event: DatasetPrepared, spec: PipelineSpec, champion: Promotion
-    ) -> Sequence[ModelValidated | ModelPromoted | ModelRejected | RolloutChanged] | None:
+    async def _again(self, event: DatasetPrepared, spec: PipelineSpec, champion: Promotion) -> _Told | None:
         pipeline, rows = event.pipeline, spec.promotion.bake_rows
         if champion.kind == "promotion" and champion.previous:
             returned = await self._back(event, champion, champion.previous, rows)

@@ -32,6 +32,7 @@ from tidemill_validation.conducting import Conducting
 from tidemill_validation.job import Checked
 from tidemill_validation.jobs import Jobs
 from tidemill_validation.observations import Observations
+from tidemill_validation.owed import Owed
 from tidemill_validation.packages import Packages
 from tidemill_validation.promoting import Choice, Registry, announced
 from tidemill_validation.reporting import Reports, comparison, gain, held, rejected, validated
@@ -43,6 +44,7 @@ from tidemill_validation.waiting import Waiting
 from tidemill_validation.work import PRELOAD
 
 log = logger(__name__)
+_Placed = ModelPromoted | RolloutChanged | ModelAnchored
 
 
 class Judge:
@@ -69,6 +71,7 @@ class Judge:
         self._waiting = Waiting(service)
         self._operator = operator
         trials, observations = Trials(service, seal), Observations(service.bus)
+        self._owed = Owed(service, self._registry, self.anchoring)
         steps = Steps(service, self._registry, trials, observations)
         self.conducting = Conducting(service, self._registry, self._packages, trials, observations, steps)
         self.steering = Steering(operator, service.pipelines, self._registry, trials, observations, steps)
@@ -77,21 +80,20 @@ class Judge:
             self._registry,
             self._packages,
             self.anchoring,
+            self._owed,
             self._jobs,
             self._reports,
             self._waiting,
             self.conducting,
         )
 
-    async def on_model_packaged(
-        self, event: ModelPackaged
-    ) -> list[ModelValidated | ModelPromoted | RolloutChanged | ModelAnchored] | ModelRejected:
+    async def on_model_packaged(self, event: ModelPackaged) -> list[ModelValidated | _Placed] | ModelRejected:
         """Verify, judge, report, and promote what has proven better, or begin to roll it out."""
         done = await self._done(event)
         if done:  # a crash came between the registry and the events
             entry, told = done
             report = await self._store.document(entry.report, ValidationReport)
-            return [validated(event, report, entry.report, "automatic"), told]
+            return [validated(event, report, entry.report, "automatic"), *told]
         started = time.monotonic()
         data = event.data
         package = await self._packages.verified(event.pipeline, data.version, data.manifest, data.attestation)
@@ -106,22 +108,22 @@ class Judge:
             return rejected(event, report, ref)
         spec = await self._jobs.policies(package)
         approval = spec.promotion.approval
-        events: list[ModelValidated | ModelPromoted | RolloutChanged | ModelAnchored]
-        events = [validated(event, report, ref, approval)]
+        events: list[ModelValidated | _Placed] = [validated(event, report, ref, approval)]
         if approval == "automatic":
             choice = Choice(data.version, data.manifest, data.attestation, ref, gain(report))
             placed = await self.conducting.place(event, choice, spec, report.against)
-            anchored = await self.anchoring.present(event, "the first champion") if placed and not promotion else None
+            anchored = await self._owed.by(event) if isinstance(placed, ModelPromoted) else None
             events += [e for e in (placed, anchored) if e]
         return events
 
-    async def _done(self, event: Event[Any]) -> tuple[Promotion | Trial, ModelPromoted | RolloutChanged] | None:
-        """The entry that this event has led to, when it was handled before, and the event to tell it by."""
+    async def _done(self, event: Event[Any]) -> tuple[Promotion | Trial, list[_Placed]] | None:
+        """The entry that this event has led to, when it was handled before, and the events to tell it by."""
         promotion = await self._registry.caused_by(event)
         if promotion:
-            return promotion, announced(event, promotion)
+            anchored = await self._owed.of(event, promotion, again=True)
+            return promotion, [announced(event, promotion), *([anchored] if anchored else [])]
         trial = await self.conducting.begun(event)
-        return (trial, changed(event, trial)) if trial else None
+        return (trial, [changed(event, trial)]) if trial else None
 
     async def _withdrawn(self, pipeline: str) -> set[str]:
         """Models that proved bad as champion or while they were tried, and are not promoted again."""
@@ -141,9 +143,7 @@ class Judge:
         against = champion.version if champion else None
         return await self._reports.write(event.id, manifest, package, job, judged, compared, against)
 
-    async def on_model_approved(
-        self, event: ModelApproved
-    ) -> list[ModelPromoted | RolloutChanged | ModelAnchored] | ModelRejected | None:
+    async def on_model_approved(self, event: ModelApproved) -> list[_Placed] | ModelRejected | None:
         """A person approved: promote the version, or begin to roll it out, if a report lets it pass before the present
         champion. A report against another one proves nothing about this one, so the model is judged again. One that
         only the golden set held back is the new anchor when it is promoted at once."""
@@ -151,7 +151,7 @@ class Judge:
         pipeline, version = event.pipeline, event.data.version
         done = await self._done(event)
         if done:
-            return [done[1]]
+            return done[1]
         champion = await self._registry.champion(pipeline)
         against = champion.version if champion else None
         found = await self._reports.passing(pipeline, version, against)
@@ -170,8 +170,7 @@ class Judge:
         reason = f"approved by {event.data.by}" + (f": {event.data.note}" if event.data.note else "")
         choice = Choice(version, report.package, attestation, ref, reason)
         placed = await self.conducting.place(event, choice, await self._jobs.policies(package), against)
-        anchors = isinstance(placed, ModelPromoted) and (held(report) or champion is None)
-        anchored = await self.anchoring.present(event, reason) if anchors else None
+        anchored = await self._owed.by(event) if isinstance(placed, ModelPromoted) else None
         return [e for e in (placed, anchored) if e]
 
     async def on_rollback_requested(self, event: RollbackRequested) -> ModelPromoted | None:
