@@ -1,5 +1,6 @@
 """The golden set and the anchor: what slow poisoning cannot move, and what a real change does."""
 
+import asyncio
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,11 @@ from tidemill_contracts.events import (
     ModelApproved,
     ModelPromoted,
     ModelRejected,
+    RolloutChanged,
+    RolloutObserved,
 )
 from tidemill_contracts.promotion import Anchor, ApprovedModel, RequestedAnchor, ValidationReport
+from tidemill_contracts.rollout import Observation, ObservedRollout, RolloutPolicy
 from tidemill_shared.child import Child
 from tidemill_shared.errors import ChildDied, Poison
 from tidemill_shared.seal import PromotionCheck
@@ -197,6 +201,30 @@ async def test_an_anchor_whose_making_was_killed_is_made_all_the_same(
     assert len(killed) == deaths
     assert (moved.data.version, moved.data.sequence, moved.data.rows) == (B, 2, 600)
     assert moved.data.reason == "approved by ada"
+
+
+async def test_a_held_model_that_is_rolled_out_is_the_anchor_once_it_is_champion(
+    platform: Platform, shelf: Any, models: Any
+) -> None:
+    await platform.declare(shelf.spec.model_copy(update={"rollout": RolloutPolicy(canary=(0.5,), bake_rows=100)}))
+    yes = yes_to(shelf, B)
+    done = Observation(version=B, rows=100, calls={"30": 50}, answers={"yes": 50, "no": 50})
+    champion = done.model_copy(update={"version": A})
+    async with platform.running(build(platform.settings(ValidationSettings))):
+        await held_back(platform, shelf, models)
+        await platform.publish(yes)
+        begun = await platform.wait_for(RolloutChanged, after(yes), timeout=60)
+        counts = ObservedRollout(trial=begun.data.sequence, run="one", champion=champion, challenger=done)
+        end = RolloutObserved.root(counts, subject=f"{shelf.name}/{B}", source="urn:test")
+        await platform.publish(end)
+        promoted = await platform.wait_for(ModelPromoted, after(end), timeout=60)
+        moved = await platform.wait_for(ModelAnchored, after(end), timeout=60)
+        await platform.publish(end)  # once more, as after a crash: the same event, and no other anchor
+        async with asyncio.timeout(60):
+            while [e.id for e in await platform.events(ModelAnchored)].count(moved.id) < 2:
+                await asyncio.sleep(0.05)
+    assert promoted.data.version == B
+    assert (moved.data.version, moved.data.sequence, moved.data.rows) == (B, 2, 600)
 
 
 async def test_an_answer_to_an_alarm_that_keeps_its_place_is_the_next_anchor(

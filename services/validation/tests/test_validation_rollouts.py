@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tidemill_contracts.artifacts import ArtifactRef, promotions_prefix, trials_prefix
+from tidemill_contracts.artifacts import ArtifactRef, promotions_prefix, report_key, trials_prefix
 from tidemill_contracts.dataset import PreparedDataset
 from tidemill_contracts.events import (
     DatasetPrepared,
@@ -20,7 +20,7 @@ from tidemill_contracts.events import (
     TrialRequested,
 )
 from tidemill_contracts.pipeline import PipelineSpec
-from tidemill_contracts.promotion import ApprovedModel
+from tidemill_contracts.promotion import ApprovedModel, ValidationReport
 from tidemill_contracts.rollout import Observation, ObservedRollout, RequestedTrial, RolloutPolicy, Trial
 from tidemill_shared.errors import Retryable, StoreUnavailable
 from tidemill_shared.seal import PromotionSeal
@@ -31,6 +31,7 @@ from tidemill_validation.conducting import Conducting
 from tidemill_validation.domain import rollout
 from tidemill_validation.domain.rollout import Counts, Limits
 from tidemill_validation.observations import Observations
+from tidemill_validation.owed import Owed
 from tidemill_validation.packages import Packages
 from tidemill_validation.promoting import Choice, Registry
 from tidemill_validation.settings import ValidationSettings
@@ -163,6 +164,11 @@ async def test_an_approved_champion_is_not_tried_beside_itself(platform: Platfor
         assert [(e.data.sequence, e.data.version) for e in await platform.events(RolloutChanged)] == [(1, B)]
 
 
+def stepping(service: Any, registry: Registry, trials: Trials, observations: Observations) -> Steps:
+    anchoring: Any = None  # no promotion here brings an anchor
+    return Steps(service, registry, trials, observations, Owed(service, registry, anchoring))
+
+
 async def test_a_challenger_judged_against_another_champion_begins_no_trial(
     platform: Platform, shelf: Any, models: Any
 ) -> None:
@@ -176,7 +182,7 @@ async def test_a_challenger_judged_against_another_champion_begins_no_trial(
     seal, observations = PromotionSeal.of(settings.keys), Observations(platform.bus)
     registry, trials = Registry(service, seal), Trials(service, seal)
     packs = Packages(platform.store, Verifier(settings.keys.public_file))
-    steps = Steps(service, registry, trials, observations)
+    steps = stepping(service, registry, trials, observations)
     conducting = Conducting(service, registry, packs, trials, observations, steps)
     trial = Trial.from_json(await platform.store.get(first.data.trial))
     choice = Choice(C, trial.manifest, trial.attestation, trial.report, "better than a model of yesterday")
@@ -202,11 +208,15 @@ class Away(Trials):
         raise StoreUnavailable("away")
 
 
-def tried(package: ModelPackaged) -> dict[str, Any]:
-    """The entry with which a package begins to be tried on half of the requests."""
+async def tried(platform: Platform, package: ModelPackaged) -> dict[str, Any]:
+    """The entry with which a package that passed begins to be tried on half of the requests."""
     data = package.data
-    facts: dict[str, Any] = {"stage": "canary", "share": 0.5, "version": data.version, "against": A, "reason": "better"}
-    return facts | {"manifest": data.manifest, "attestation": data.attestation, "report": data.manifest}
+    facts = {"package": data.manifest, "dataset": data.manifest, "passed": True, "promote": True, "rows": 300}
+    facts |= {"metrics": {}, "checks": (), "causes": ("test",), "seed": 0, "code_version": "0"}
+    report = ValidationReport.model_validate({"pipeline": data.pipeline, "version": data.version, **facts})
+    ref = await platform.store.put_document(report_key(data.pipeline, data.version, "0" * 64), report)
+    entry = {"stage": "canary", "share": 0.5, "version": data.version, "against": A, "reason": "better"}
+    return entry | {"manifest": data.manifest, "attestation": data.attestation, "report": ref}
 
 
 @pytest.mark.parametrize("asks", [True, False])
@@ -218,13 +228,13 @@ async def test_a_promotion_is_told_though_the_end_of_its_trial_was_not_written(
     spec = staged(shelf, canary=(0.5,))
     await platform.declare(spec)
     settings = platform.settings(ValidationSettings)
-    service: Any = SimpleNamespace(bus=platform.bus, store=platform.store)
+    service: Any = SimpleNamespace(bus=platform.bus, store=platform.store, pipelines=None)
     seal, observations = PromotionSeal.of(settings.keys), Observations(platform.bus)
     registry, trials = Registry(service, seal), Trials(service, seal)
     await registry.promote(first, Choice(A, first.data.manifest, first.data.attestation, first.data.manifest, "first"))
-    trial = await trials.append(second, tried(second))
+    trial = await trials.append(second, await tried(platform, second))
     event = wanted(1, "promote") if asks else observed(1, 100)
-    steps = Steps(service, registry, Away(service, seal), observations)
+    steps = stepping(service, registry, Away(service, seal), observations)
     with pytest.raises(StoreUnavailable):
         await steps.onward(event, trial, spec.rollout, "as asked", None)
     other = observed(1, 1) if overtaken else event  # counts that come before it is delivered again

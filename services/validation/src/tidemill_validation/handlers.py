@@ -72,7 +72,7 @@ class Judge:
         self._operator = operator
         trials, observations = Trials(service, seal), Observations(service.bus)
         self._owed = Owed(service, self._registry, self.anchoring)
-        steps = Steps(service, self._registry, trials, observations)
+        steps = Steps(service, self._registry, trials, observations, self._owed)
         self.conducting = Conducting(service, self._registry, self._packages, trials, observations, steps)
         self.steering = Steering(operator, service.pipelines, self._registry, trials, observations, steps)
         self.baking = Baking(
@@ -146,7 +146,7 @@ class Judge:
     async def on_model_approved(self, event: ModelApproved) -> list[_Placed] | ModelRejected | None:
         """A person approved: promote the version, or begin to roll it out, if a report lets it pass before the present
         champion. A report against another one proves nothing about this one, so the model is judged again. One that
-        only the golden set held back is the new anchor when it is promoted at once."""
+        only the golden set held back is the new anchor once it is champion."""
         self._operator.check(event)
         pipeline, version = event.pipeline, event.data.version
         done = await self._done(event)

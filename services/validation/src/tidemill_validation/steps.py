@@ -5,27 +5,38 @@ from typing import Any
 
 from tidemill_contracts.dataset import Reason
 from tidemill_contracts.envelope import Event
-from tidemill_contracts.events import ModelPromoted, ModelRejected, RolloutChanged, RolloutObserved, TrialRequested
+from tidemill_contracts.events import (
+    ModelAnchored,
+    ModelPromoted,
+    ModelRejected,
+    RolloutChanged,
+    RolloutObserved,
+    TrialRequested,
+)
 from tidemill_contracts.promotion import Promotion, RejectedModel
 from tidemill_contracts.rollout import DURATION_STEP, Evidence, RolloutPolicy, Trial
 from tidemill_shared.service import Service
 from tidemill_shared.telemetry import counter
 from tidemill_validation.domain import rollout
 from tidemill_validation.observations import Observations, Seen
+from tidemill_validation.owed import Owed
 from tidemill_validation.promoting import Choice, Registry, announced
 from tidemill_validation.trials import Trials, changed
 
-Outcome = list[ModelPromoted | ModelRejected | RolloutChanged]
+Outcome = list[ModelPromoted | ModelAnchored | ModelRejected | RolloutChanged]
 
 
 class Steps:
     """Whoever takes one holds the pipeline's turn."""
 
-    def __init__(self, service: Service, registry: Registry, trials: Trials, observations: Observations) -> None:
+    def __init__(
+        self, service: Service, registry: Registry, trials: Trials, observations: Observations, owed: Owed
+    ) -> None:
         self._bus = service.bus
         self._registry = registry
         self._trials = trials
         self._observations = observations
+        self._owed = owed
 
     def turn(self, pipeline: str) -> AbstractAsyncContextManager[None]:
         """One decision about a pipeline's rollouts at a time. Raises Retryable."""
@@ -49,8 +60,9 @@ class Steps:
         why = f"rolled out: {reason}"
         choice = Choice(trial.version, trial.manifest, trial.attestation, trial.report, why)
         promoted = await self._registry.promote(event, choice, against=(trial.against,))
+        anchored = await self._owed.by(event) if promoted else None
         ended = await self.append(event, trial, "finished", reason=reason, evidence=evidence)
-        return [*([promoted] if promoted else []), *ended]
+        return [*(e for e in (promoted, anchored) if e), *ended]
 
     async def append(
         self, event: Event[Any], trial: Trial, stage: str, *, reason: str, code: str = "", **facts: Any
@@ -65,9 +77,8 @@ class Steps:
     async def arrived(self, event: Event[Any], trial: Trial, champion: Promotion) -> Outcome:
         """End a trial whose challenger is champion, and tell of its promotion: a crash may have come between the two,
         and then nobody was told."""
-        reason = f"it became champion: {champion.reason}"
-        ended = await self.append(event, trial, "finished", reason=reason, evidence=trial.evidence)
-        return [announced(event, champion), *ended]
+        told, reason = await self._told(event, champion), f"it became champion: {champion.reason}"
+        return [*told, *await self.append(event, trial, "finished", reason=reason, evidence=trial.evidence)]
 
     async def again(self, event: TrialRequested | RolloutObserved) -> Outcome | None:
         """The events of what this event led to before a crash, which is ended first where it was left half done; None
@@ -78,14 +89,19 @@ class Steps:
             return await self._ended(event, promotion) if promotion else None
         if promotion is None and trial.stage == "finished":  # another event had promoted it
             promotion = await self._registry.of_version(event.pipeline, trial.version)
-        return [*([announced(event, promotion)] if promotion else []), *said(event, trial)]
+        return [*(await self._told(event, promotion) if promotion else []), *said(event, trial)]
 
     async def _ended(self, event: Event[Any], promotion: Promotion) -> Outcome:
         """A promotion whose trial was left open is told with its end; where the log has gone on, alone."""
         trial = await self._trials.newest(event.pipeline)
         if trial and not trial.over and trial.version == promotion.version:
             return await self.arrived(event, trial, promotion)
-        return [announced(event, promotion)]
+        return await self._told(event, promotion)
+
+    async def _told(self, event: Event[Any], promotion: Promotion) -> Outcome:
+        """The events of a promotion that was made before."""
+        anchored = await self._owed.of(event, promotion, again=True)
+        return [announced(event, promotion), *([anchored] if anchored else [])]
 
 
 def said(event: Event[Any], trial: Trial, code: str = "rollout") -> Outcome:
