@@ -26,6 +26,7 @@ from twin import Twin
 from tidemill_console.acceptance.command import reports, show
 from tidemill_console.acceptance.live import Play
 from tidemill_console.acceptance.outcome import Outcome
+from tidemill_console.acceptance.specification import specification
 from tidemill_console.connection import connected
 from tidemill_console.stack import Stack
 
@@ -43,7 +44,7 @@ def main() -> int:
         with tempfile.TemporaryDirectory(prefix="tidemill-acceptance-") as folder:
             live = _live(Path(folder) / "state", jobs, options.at_once)
     with ProcessPoolExecutor(options.processes, get_context("spawn")) as pool:
-        played = [pool.submit(_offline, case, seed, live.get((case, seed))) for case, seed in jobs]
+        played = [pool.submit(_offline, case, seed, live.get((case, seed)), options.row_policy) for case, seed in jobs]
         rows = [row | {"case": job[0]} for job, done in zip(jobs, played, strict=True) for row in done.result()]
     show(rows)
     if options.rows:
@@ -64,7 +65,11 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--twin", action="store_true", help="offline only")
     parser.add_argument("--at-once", type=int, default=4, help="pipelines that play at a time")
     parser.add_argument("--processes", type=int, default=2, help="for what is computed offline")
-    return parser.parse_args()
+    parser.add_argument("--row-policy", choices=("since", "evidence"), default="since", help="only with --twin")
+    options = parser.parse_args()
+    if options.row_policy != "since" and not options.twin:
+        parser.error("--row-policy: the services are played with the product's default; add --twin")
+    return options
 
 
 def _together(file: Path, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -100,11 +105,13 @@ async def _play(jobs: list[tuple[str, int]], at_once: int) -> dict[tuple[str, in
         return dict(zip(jobs, await asyncio.gather(*(one(client, *job) for job in jobs)), strict=True))
 
 
-def _offline(case: str, seed: int, live: Outcome | None) -> list[dict[str, Any]]:
+def _offline(case: str, seed: int, live: Outcome | None, row_policy: str) -> list[dict[str, Any]]:
     """Reports of ours (and of its twin, which is ours where there are no services) and of the others."""
     with threadpool_limits(1):
         stream = CASES[case](seed)
-        twin = Twin(stream, seed=seed, block=BLOCK).play()
+        spec = specification(stream, "twin", seed, BLOCK)
+        retrain = spec.retrain.model_copy(update={"rows": row_policy})
+        twin = Twin(stream, seed=seed, block=BLOCK, spec=spec.model_copy(update={"retrain": retrain})).play()
         return reports(stream, [live, twin] if live else [twin], seed, BLOCK)
 
 

@@ -26,7 +26,7 @@ from tidemill_monitoring.domain.outcome import Answer, AnsweredRow, LabelledRow
 from tidemill_monitoring.domain.reference import Reference, categorical_column, numeric_column
 from tidemill_monitoring.holding import Held
 from tidemill_monitoring.translation import policy_of as drift_policy
-from tidemill_training.domain import governor, judging, search
+from tidemill_training.domain import governor, judging, row_sets, search
 from tidemill_training.domain.evaluation import scores
 from tidemill_training.domain.preprocessing import frame, frequent_categories
 from tidemill_training.domain.state import Facts, Refusal, Run, Start, State, Trigger
@@ -85,6 +85,7 @@ class Twin:
         self.unproven = True
         self.outcome = Outcome("twin", np.full(len(stream), "", dtype=object))
         self.refused: list[str] = []
+        self.choices: list[row_sets.Choice] = []
         self.verdicts: list[str] = []
 
     def play(self) -> Outcome:
@@ -332,6 +333,8 @@ class Twin:
         )
         problem, policy = judging.pooled(told), self.spec.search
         winner = search.search(problem, search.Budget(policy.families, policy.trials, policy.seconds), lambda _: None)
+        problem, winner, choice = row_sets.choose(problem, winner, self._older(train, since), lambda _: None)
+        self.choices += [choice] if choice else []
         self.made += 1
         version = f"{self.made:012x}"
         if problem is not told:
@@ -340,6 +343,14 @@ class Twin:
         answers = judging.answer(problem, winner.model, self.x.iloc[described])
         reference = self._reference(version, train, answers[:, problem.positive], winner)
         return Model(version, problem, winner, since, reference, len(self.known))
+
+    def _older(self, train: list[int], since: int | None) -> judging.Older | None:
+        """Training rows from before those selected, where an alarm's answer may learn from them."""
+        if since is None or self.spec.retrain.rows != "evidence":
+            return None
+        selected = set(train)
+        rows = [row for row in self.known if self.split[row] == TRAIN and row not in selected]
+        return judging.Older(self.x.iloc[rows], self.y[rows]) if rows else None
 
     def _reference(self, version: str, train: list[int], answers: Array, winner: search.Winner) -> Reference:
         columns = [_numeric(c, self.stream.table[c].to_numpy()[train]) for c in self.stream.numeric]

@@ -12,6 +12,8 @@ from tidemill_contracts.names import EventId, Name, Version
 from tidemill_contracts.pipeline import Feature, Scalar, Task
 
 Trigger = Literal["first_data", "new_data", "schedule", "drift", "performance", "operator"]
+RowSet = Literal["since", "newest", "all", "weighted"]
+"""Rows since a change alone; with as many of the newest older ones; with all; with all, weighted by age."""
 
 
 class RowSelection(Document):
@@ -57,6 +59,8 @@ class TrainingProgress(Document):
     score: float | None = None
     best: float | None = None
     seconds: float = 0.0
+    rows: RowSet | None = None
+    """The row set that was chosen, or is tried; ``score`` is about it."""
 
 
 class FailedTraining(Document):
@@ -138,6 +142,29 @@ class Explanation(Document):
     importances: tuple[Importance, ...]
 
 
+class TriedRows(Document):
+    """A row set the chosen model was fitted on, judged by the rows since the change that it had not seen."""
+
+    rows: RowSet
+    older: int
+    """Rows from before the change among them."""
+    score: float | None
+    """The primary metric; None where it is undefined."""
+    gain: float
+    """How much smaller the mean loss of a row is than with ``since``: Brier's, squared or absolute error."""
+    error: float
+    """Standard error of the gain, paired by row."""
+
+
+class RowChoice(Document):
+    """Which rows a model learned from after a change, and the evidence."""
+
+    taken: RowSet
+    rule: str
+    judged_rows: int
+    tried: tuple[TriedRows, ...]
+
+
 class ModelManifest(Document):
     """A trained model: its files, and everything it was made from."""
 
@@ -163,8 +190,11 @@ class ModelManifest(Document):
     """The dataset manifest."""
     dataset_version: Version
     selection: RowSelection
+    """The rows that stand for the world the model answers in: they judge it, and describe what it expects."""
+    row_choice: RowChoice | None = None
+    """What it learned from besides; None: from ``selection`` alone, without a comparison."""
     rows: dict[str, int]
-    """Rows used, by split."""
+    """Rows of the selection used, by split."""
     spec: ArtifactRef
     trigger: Trigger
     causes: tuple[EventId, ...]

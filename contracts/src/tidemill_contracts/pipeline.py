@@ -89,6 +89,9 @@ class RetrainPolicy(Document):
     """Rows that must have arrived since the change was noticed."""
     max_rows: int | None = Field(default=None, ge=20)
     """At most this many of the newest rows since the change; None takes all of them."""
+    rows: Literal["since", "evidence"] = "since"
+    """What the answer to an alarm learns from: the rows ``since`` the change alone, or where there is ``evidence`` that
+    they help older training rows too: as many of the newest, all, or all weighted by age."""
     settle_rows: int = Field(default=1_500, ge=0)
     """A change that was answered with fewer rows is answered once more when so many have arrived since; 0: never."""
     cool_down_seconds: float = Field(default=60.0, ge=0)

@@ -38,7 +38,7 @@ from tidemill_contracts.events import (
     TrainingProgressed,
     TrainingRequested,
 )
-from tidemill_contracts.model import Evaluation, Explanation, ModelManifest, RequestedTraining
+from tidemill_contracts.model import Evaluation, Explanation, ModelManifest, RequestedTraining, RowSelection
 from tidemill_contracts.pipeline import PipelineSpec, RetrainPolicy, SearchPolicy
 from tidemill_contracts.promotion import Promotion, RejectedModel
 from tidemill_contracts.streams import stream_key
@@ -262,6 +262,36 @@ async def test_a_drift_waits_for_its_rows_and_trains_on_them_alone(platform: Pla
     manifest = await platform.store.document(second.data.manifest, ModelManifest)
     assert manifest.selection.since == START + timedelta(days=10)
     assert manifest.rows == {"train": 108, "validation": 0}
+
+
+async def test_after_a_change_that_changed_nothing_older_rows_are_learned_from_too(platform: Platform) -> None:
+    data = Data(platform, await platform.declare(spec(rows="evidence")))
+    async with platform.running(build(settings(platform, progress_seconds=0))):
+        await data.add(1_500)
+        first = await platform.wait_for(ModelTrained)
+        await promote(platform, "demo", first.data.version)
+        await data.add(120, day=10, origin="feedback")
+        await platform.publish(drift("demo", first.data.version, day=10))
+        second = await platform.wait_for(ModelTrained, lambda e: e.data.trigger == "drift")
+        await platform.publish(requested("demo", rows=RowSelection(since=START + timedelta(days=9))))
+        asked = await platform.wait_for(ModelTrained, lambda e: e.data.trigger == "operator")
+    manifest = await platform.store.document(second.data.manifest, ModelManifest)
+    choice = manifest.row_choice
+    # Whatever was taken, what was compared is told, and the selection stays what describes the model's world.
+    assert choice is not None and choice.judged_rows == 108
+    assert [(t.rows, t.older) for t in choice.tried] == [
+        ("since", 0),
+        ("newest", 108),
+        ("all", 1_050),
+        ("weighted", 1_050),
+    ]
+    assert {t.rows: t.score for t in choice.tried}[choice.taken] == pytest.approx(manifest.metrics["f1"])
+    assert manifest.selection.since == START + timedelta(days=10)
+    assert manifest.rows == {"train": 108, "validation": 0}
+    told = [e.data for e in await platform.events(TrainingProgressed) if e.data.run == second.causationid]
+    assert choice.taken in {t.rows for t in told if t.stage == "evaluating"}
+    named = await platform.store.document(asked.data.manifest, ModelManifest)
+    assert named.row_choice is None  # a person who names rows means them
 
 
 async def test_what_comes_while_one_trains_is_merged_and_served_afterwards(platform: Platform, data: Data) -> None:

@@ -1,12 +1,20 @@
 """The model card: what a person should know before using the model (Mitchell et al. 2019), from the manifest alone."""
 
-from tidemill_contracts.model import ModelManifest
+from tidemill_contracts.model import ModelManifest, RowSet
 from tidemill_contracts.package import Parity
+
+_OLDER: dict[RowSet, str] = {
+    "since": "",
+    "newest": " and as many of the newest older ones",
+    "all": " and all older ones",
+    "weighted": " and all older ones, weighted by age",
+}
 
 
 def model_card(model: ModelManifest, parity: Parity, warnings: tuple[str, ...] = ()) -> str:
     """Markdown."""
     since = f"rows since {model.selection.since:%Y-%m-%d}" if model.selection.since else "all rows"
+    since += _OLDER[model.row_choice.taken] if model.row_choice else ""
     metrics = "\n".join(f"| {name} | {value:.4f} |" for name, value in sorted(model.metrics.items()))
     features = ", ".join(f"`{f.name}` ({f.kind})" for f in model.features)
     classes = f"Classes: {', '.join(map(str, model.classes))}.\n" if model.classes else ""

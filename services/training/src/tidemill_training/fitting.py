@@ -4,16 +4,18 @@ import os
 import platform
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import psutil
+import pyarrow as pa
 from sklearn.pipeline import Pipeline
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # ships no types
 
-from tidemill_training.domain import evaluation, judging, rows, search
+from tidemill_training.domain import evaluation, judging, row_sets, rows, search
 from tidemill_training.domain.importance import permutation_importance
 from tidemill_training.domain.model_file import to_bytes
 from tidemill_training.domain.preprocessing import frame, frequent_categories
@@ -36,7 +38,7 @@ def train(job: Job, progress: Progress) -> Trained | Unfit:
     error in production, and a model that has seen them would make hardly any. Those too few to judge are training rows.
     """
     progress({"stage": "started"})
-    train_rows, validation_rows = _read(job)
+    train_rows, validation_rows, older_rows = _read(job)
     refused = unusable(job, train_rows)
     if refused:
         return refused
@@ -47,10 +49,12 @@ def train(job: Job, progress: Progress) -> Trained | Unfit:
             winner = search.search(problem, search.Budget(job.families, job.trials, job.seconds), progress)
         except ValueError as error:
             return Unfit("unusable_rows", str(error)[:1000], len(train_rows))
-        progress({"stage": "evaluating"})
+        older = judging.Older(_layout(job, older_rows), _target(job, older_rows)) if len(older_rows) else None
+        problem, winner, choice = row_sets.choose(problem, winner, older, progress)
+        progress({"stage": "evaluating", "rows": choice.taken if choice else None})
         baseline = evaluation.scores(judging.judge_baseline(problem))
         progress({"stage": "explaining"})
-        importances = _explain(job, told, winner)
+        importances = _explain(job, row_sets.learning(told, problem.older), winner)
         progress({"stage": "storing"})
         _write(job, winner.model)
     return Trained(
@@ -64,7 +68,8 @@ def train(job: Job, progress: Progress) -> Trained | Unfit:
         confusion=tuple(tuple(row) for row in evaluation.confusion(winner.answers)),
         trials=winner.trials,
         importances=tuple(importances),
-        categories={c: tuple(sorted(v for v in problem.x[c].unique() if v)) for c in job.categorical},
+        categories={c: _known(problem, c) for c in job.categorical},
+        choice=asdict(choice) if choice else None,
         rows={"train": len(problem.y), "validation": len(problem.y_validation)},
         environment={"python": platform.python_version()}
         | {name: version(name) for name in ("numpy", "pandas", "scikit-learn", "skops")},
@@ -102,38 +107,50 @@ def unusable(job: Job, frame: pd.DataFrame) -> Unfit | None:
     return None
 
 
-def _read(job: Job) -> tuple[pd.DataFrame, pd.DataFrame]:
+def _read(job: Job) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """Training and validation rows of the selection; and training rows before it, where they may be learned from."""
     tables = {
         split: rows.read(rows.Files(paths, job.from_ordinal), job.since)
         for split, paths in (("train", job.train), ("validation", job.validation))
     }
     tables = rows.newest(tables, job.newest)
+    every = rows.Files((*job.older, *job.train), job.from_ordinal)
     if len(job.classes) > SEVERAL and len(tables["train"]):
-        every = rows.Files((*job.older, *job.train), job.from_ordinal)
         tables["train"] = rows.examples(every, tables["train"], job.target, job.classes, LEAST_OF_A_CLASS)
+    older = rows.others(every, tables["train"]) if job.evidence and len(tables["train"]) else pa.table({})
     frames = {split: rows.to_frame(table) for split, table in tables.items()}
     empty = frames["train"].iloc[:0]
-    return frames["train"], frames["validation"] if len(frames["validation"]) else empty
+    validation = frames["validation"] if len(frames["validation"]) else empty
+    return frames["train"], validation, rows.to_frame(older)
 
 
 def _problem(job: Job, train_rows: pd.DataFrame, validation_rows: pd.DataFrame) -> judging.Problem:
-    numeric, categorical = list(job.numeric), list(job.categorical)
-    x = frame(train_rows, numeric, categorical)
+    x = _layout(job, train_rows)
     return judging.Problem(
         task=job.task,
         metric=job.metric,
         x=x,
         y=_target(job, train_rows),
-        x_validation=frame(validation_rows, numeric, categorical),
+        x_validation=_layout(job, validation_rows),
         y_validation=_target(job, validation_rows),
-        numeric=len(numeric),
-        categories=frequent_categories(x, len(numeric)),
+        numeric=len(job.numeric),
+        categories=frequent_categories(x, len(job.numeric)),
         classes=len(job.classes),
         positive=job.classes.index(job.positive) if job.positive in job.classes else max(0, len(job.classes) - 1),
         seed=job.seed,
         jobs=job.jobs,
         tune_threshold=job.tune_threshold,
     )
+
+
+def _layout(job: Job, table: pd.DataFrame) -> pd.DataFrame:
+    return frame(table, list(job.numeric), list(job.categorical))
+
+
+def _known(problem: judging.Problem, column: str) -> tuple[str, ...]:
+    """Categories of a column among all rows learned from, sorted."""
+    older = set(problem.older.x[column]) if problem.older else set()
+    return tuple(sorted(v for v in older | set(problem.x[column]) if v))
 
 
 def _target(job: Job, frame: pd.DataFrame) -> Any:

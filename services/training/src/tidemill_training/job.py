@@ -26,10 +26,13 @@ class Job:
     train: tuple[Path, ...]
     validation: tuple[Path, ...]
     older: tuple[Path, ...]
-    """Training rows from before ``since``, for classes that have not come since; only where there are several."""
+    """Training rows from before ``since``: for classes that have not come since, where there are several, and for
+    ``evidence``."""
     from_ordinal: int
     since: datetime | None
     newest: int | None
+    evidence: bool
+    """Learn from older rows too where they prove to help."""
     families: tuple[str, ...]
     trials: int
     seconds: float
@@ -56,6 +59,8 @@ class Trained:
     trials: tuple[dict[str, Any], ...]
     importances: tuple[tuple[str, float, float], ...]
     categories: dict[str, tuple[str, ...]]
+    choice: dict[str, Any] | None
+    """Fields of ``RowChoice``; None: nothing was compared."""
     rows: dict[str, int]
     environment: dict[str, str]
     cpu_seconds: float

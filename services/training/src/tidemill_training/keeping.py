@@ -14,6 +14,7 @@ from tidemill_contracts.model import (
     Explanation,
     Importance,
     ModelManifest,
+    RowChoice,
     TrainedModel,
 )
 from tidemill_contracts.pipeline import Feature, PipelineSpec
@@ -118,6 +119,7 @@ def _manifest(
         dataset=event.data.dataset,
         dataset_version=dataset.version,
         selection=event.data.rows,
+        row_choice=RowChoice.model_validate(result.choice) if result.choice else None,
         rows=result.rows,
         spec=event.data.spec,
         trigger=event.data.trigger,

@@ -83,7 +83,15 @@ class Trainer:
                 model = await keep(self._store, event, manifest, spec, job, result, self._code_version, started)
         except Poison as error:  # an object is not what its reference says: the training ends, nobody waits for it
             return _failed(event, Unfit(error.code, str(error)))
-        log.info("trained", pipeline=event.pipeline, version=model.version, family=model.family, seconds=model.seconds)
+        learned = result.choice["taken"] if result.choice else None
+        log.info(
+            "trained",
+            pipeline=event.pipeline,
+            version=model.version,
+            family=model.family,
+            rows=learned,
+            seconds=model.seconds,
+        )
         return ModelTrained.caused_by(event, model, subject=f"{event.pipeline}/{model.version}")
 
     async def _run(self, job: Job, progress: Progress) -> Trained | Unfit:
@@ -95,6 +103,8 @@ class Trainer:
 
     async def _job(self, event: TrainingGranted, manifest: DatasetManifest, spec: PipelineSpec, folder: Path) -> Job:
         since = event.data.rows.since
+        # A person who names rows means them.
+        evidence = spec.retrain.rows == "evidence" and since is not None and event.data.trigger != "operator"
 
         def late(part: Part) -> bool:
             return since is None or (part.time_max is not None and part.time_max >= since)
@@ -115,10 +125,11 @@ class Trainer:
             categorical=tuple(c.name for c in features if c.kind == "categorical"),
             train=await paths("train"),
             validation=await paths("validation"),
-            older=await paths("train", older=True) if len(manifest.classes) > SEVERAL else (),
+            older=await paths("train", older=True) if evidence or len(manifest.classes) > SEVERAL else (),
             from_ordinal=manifest.from_ordinal,
             since=since,
             newest=event.data.rows.newest,
+            evidence=evidence,
             families=spec.search.families,
             trials=spec.search.trials,
             seconds=spec.search.seconds,

@@ -27,6 +27,21 @@ _FOLDS = 3
 
 
 @dataclass(frozen=True)
+class Older:
+    """[n] rows from before a change that are learned from beside those since then, and never judge."""
+
+    x: pd.DataFrame
+    y: Array
+    weight: Array | None = None
+    """[n] what each counts, where a row since the change counts 1; None: the same."""
+
+    def with_later(self, x: pd.DataFrame, y: Array) -> tuple[pd.DataFrame, Array, Array | None]:
+        """These rows and then the later ones, with the weights of all."""
+        weight = None if self.weight is None else np.concatenate([self.weight, np.ones(len(y))])
+        return pd.concat([self.x, x], ignore_index=True), np.concatenate([self.y, y]), weight
+
+
+@dataclass(frozen=True)
 class Problem:
     """Rows in the model's layout, with what is to be predicted: class indexes, or values."""
 
@@ -43,6 +58,8 @@ class Problem:
     seed: int
     jobs: int
     tune_threshold: bool = False
+    older: Older | None = None
+    """Every fit learns from them too."""
 
     @property
     def classifies(self) -> bool:
@@ -77,12 +94,16 @@ def pooled(problem: Problem) -> Problem:
 
 
 def fit(problem: Problem, family: str, parameters: dict[str, Any], x: pd.DataFrame, y: Array) -> Pipeline:
-    """A model fitted on these rows."""
+    """A model fitted on these rows, and on the problem's older ones."""
+    weight = None
+    if problem.older is not None:
+        x, y, weight = problem.older.with_later(x, y)
     estimator = candidates.estimator(family, problem.task, parameters, problem.seed, problem.jobs)
     with warnings.catch_warnings():
         # One that has not converged is judged like any other.
         warnings.simplefilter("ignore", ConvergenceWarning)
-        return assemble(family, estimator, problem.numeric, problem.categories).fit(x, y)
+        model = assemble(family, estimator, problem.numeric, problem.categories)
+        return model.fit(x, y) if weight is None else model.fit(x, y, model__sample_weight=weight)
 
 
 def answer(problem: Problem, model: Pipeline, x: pd.DataFrame) -> Array:

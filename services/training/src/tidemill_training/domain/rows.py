@@ -53,13 +53,18 @@ def examples(files: Files, selected: pa.Table, target: str, classes: Sequence[An
     lacking = {label: least - counts.get(label, 0) for label in classes if counts.get(label, 0) < least}
     if not lacking:
         return selected
-    every = read(files, None)
-    before = every.filter(pc.invert(pc.is_in(every[ORDINAL], value_set=selected[ORDINAL].combine_chunks())))
+    before = others(files, selected)
     found = []
     for label, missing in lacking.items():
         of_class = before.filter(pc.equal(before[target], pa.scalar(label, before[target].type)))
         found.append(of_class.slice(max(0, len(of_class) - missing)))
     return pa.concat_tables([*found, selected], promote_options="default")
+
+
+def others(files: Files, selected: pa.Table) -> pa.Table:
+    """Live rows of the files that are not ``selected``, in order of arrival."""
+    every = read(files, None)
+    return every.filter(pc.invert(pc.is_in(every[ORDINAL], value_set=selected[ORDINAL].combine_chunks())))
 
 
 def count_since(path: Path, since: datetime, from_ordinal: int) -> int:
