@@ -35,6 +35,10 @@ MetricName = Literal[
     "tidemill.serving.load.duration",
     # counter: models that made room for others, by pipeline
     "tidemill.serving.unloaded",
+    # counter: batches, by pipeline and outcome
+    "tidemill.serving.batches",
+    # histogram, seconds: one request for explanations, by pipeline
+    "tidemill.serving.explain.duration",
     # counter: rows accepted or quarantined, by pipeline and outcome
     "tidemill.ingestion.rows",
     # histogram, seconds: one file from fetch to manifest
@@ -51,6 +55,8 @@ MetricName = Literal[
     "tidemill.validation.judgements",
     # histogram, seconds: one judgement
     "tidemill.validation.duration",
+    # counter: stages that challengers entered, and champions withdrawn, by pipeline and stage
+    "tidemill.validation.rollouts",
     # counter: requests, results, labels seen, by pipeline and kind
     "tidemill.monitoring.events",
     # histogram, seconds: event time of a label minus event time of its prediction
@@ -92,15 +98,24 @@ def flush() -> None:
             shutdown()
 
 
-@cache
+# The caches are apart from what is called: through one of them mypy would let any name pass.
 def counter(name: MetricName, unit: str = "1") -> metrics.Counter:
     """A monotonic counter."""
+    return _counter(name, unit)
+
+
+def histogram(name: MetricName, unit: str = "s") -> metrics.Histogram:
+    """A distribution."""
+    return _histogram(name, unit)
+
+
+@cache
+def _counter(name: str, unit: str) -> metrics.Counter:
     return metrics.get_meter("tidemill").create_counter(name, unit)
 
 
 @cache
-def histogram(name: MetricName, unit: str = "s") -> metrics.Histogram:
-    """A distribution."""
+def _histogram(name: str, unit: str) -> metrics.Histogram:
     return metrics.get_meter("tidemill").create_histogram(name, unit)
 
 
