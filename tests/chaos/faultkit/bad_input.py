@@ -2,10 +2,11 @@
 
 import asyncio
 import json
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from faultkit import load
+from faultkit import load, waiting
 from faultkit.scenario import Run
 from tidemill_contracts.drift import DetectedDrift, Statistic, Window
 from tidemill_contracts.envelope import FIELD
@@ -103,3 +104,17 @@ async def storm(run: Run) -> None:
         await load.publish(run.client, alarms, run.evidence, 100)
     await run.publish(2_000, 0.1)
     await run.answered()
+    found = await _served(run)
+    run.evidence.figures |= {"trainings_granted": len(found.granted), "most_queued": found.most}
+    if found.most > 1:
+        run.evidence.complaints.append(f"I9: {found.most} triggers of {load.PIPELINE} waited at once")
+
+
+async def _served(run: Run, patience: float = 60.0) -> waiting.Waiting:
+    """What became of the alarms, once what waits waits for more than its turn, or patience is over."""
+    deadline = time.monotonic() + patience
+    while True:
+        found = await waiting.read(run.client, load.PIPELINE, run.begun)
+        if not found.soon or time.monotonic() > deadline:
+            return found
+        await asyncio.sleep(0.1)
