@@ -105,6 +105,11 @@ class RequestedRollback(Document):
 class RequestedAnchor(Document):
     """Payload of ``anchor.requested``: the present champion is what later ones are measured by."""
 
+    version: Version | None = None
+    """The champion that is meant; when it is another one meanwhile, nothing is done. A request that names none, or no
+    anchor, is refused."""
+    anchor: int | None = Field(default=None, ge=0)
+    """Number of entries in the log of anchors, 0 for none; when another one has followed meanwhile, nothing is done."""
     since: datetime | None = None
     """Only test rows from then on belong to the golden set; None: those the champion was judged by."""
     by: str = Field(max_length=200)

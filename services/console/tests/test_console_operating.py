@@ -4,6 +4,7 @@ import asyncio
 import json
 import signal
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,11 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from tidemill_console.app import app
+from tidemill_contracts.artifacts import ArtifactRef, promotion_key
 from tidemill_contracts.envelope import FIELD
-from tidemill_contracts.events import DataArrived
+from tidemill_contracts.events import AnchorRequested, DataArrived
 from tidemill_contracts.pipeline import PipelineSpec
+from tidemill_contracts.promotion import Promotion
 from tidemill_contracts.streams import stream_key
 from tidemill_shared.delivery import Completion, Mailbox, delivery_of
 from tidemill_shared.halts import Halts
@@ -116,6 +119,30 @@ async def test_a_lost_redis_is_told_what_is_owed_and_a_copy_is_whole(
         assert [e.id for e in await platform.events(DataArrived)] == ["monday"]
         assert await platform.store.list("") == keys
     assert (await tidemill("restore", "--from", str(tmp_path / "nowhere"))).exit_code == 1
+
+
+async def test_a_request_for_an_anchor_names_the_champion_of_now(platform: Platform, tidemill: Tidemill) -> None:
+    await platform.declare(SPEC)
+    none = await tidemill("anchor", "sales")
+    assert none.exit_code == 1
+    assert "sales has no champion yet" in none.output
+    thing = ArtifactRef(key="packages/sales/thing.json", sha256="0" * 64, size=1)
+    promotion = Promotion(
+        pipeline="sales",
+        sequence=1,
+        version="a" * 12,
+        manifest=thing,
+        attestation=thing,
+        report=thing,
+        reason="the first",
+        cause="cause-0",
+        promoted_at=datetime.now(UTC),
+    )
+    await platform.store.put_document(promotion_key("sales", 1), promotion)
+    done = await tidemill("anchor", "sales", "--json")
+    assert json.loads(done.stdout)["version"] == "a" * 12
+    (asked,) = await platform.events(AnchorRequested)
+    assert (asked.data.version, asked.data.anchor) == ("a" * 12, 0)
 
 
 async def test_letters_come_back_all_at_once(platform: Platform, tidemill: Tidemill) -> None:

@@ -244,7 +244,7 @@ async def test_an_answer_to_an_alarm_that_keeps_its_place_is_the_next_anchor(
             await platform.wait_for(ModelPromoted, after(event), timeout=60)
         await platform.publish(few, more)
         moved = await platform.wait_for(ModelAnchored, lambda e: e.data.version == B, timeout=60)
-        ask = RequestedAnchor(by="ada", reason="as it is now")
+        ask = RequestedAnchor(version=B, anchor=2, by="ada", reason="as it is now")
         asked = AnchorRequested.root(ask, subject=shelf.name, source="urn:test")
         await platform.publish(asked)
         by_person = await platform.wait_for(ModelAnchored, after(asked), timeout=60)
@@ -252,10 +252,44 @@ async def test_an_answer_to_an_alarm_that_keeps_its_place_is_the_next_anchor(
     assert by_person.data.reason == "anchored by ada: as it is now"
 
 
+async def test_a_request_is_carried_out_once_and_only_before_what_the_person_saw(
+    platform: Platform, shelf: Any, models: Any
+) -> None:
+    """Signed bytes stay signed: whoever may write to the stream can send them again when another model is champion."""
+    first = await shelf.package(models.good, A, await shelf.dataset(rows(models, 400)))
+    wanted, again, other, late, old = (
+        AnchorRequested.root(ask, subject=shelf.name, source="urn:test")
+        for ask in (
+            RequestedAnchor(version=A, anchor=1, by="ada"),
+            RequestedAnchor(version=A, anchor=2, by="ada"),
+            RequestedAnchor(version=B, anchor=3, by="ada"),
+            RequestedAnchor(version=A, anchor=2, by="ada"),
+            RequestedAnchor(by="ada"),
+        )
+    )
+    async with platform.running(build(platform.settings(ValidationSettings))):
+        for event in (first, wanted, again):
+            await platform.publish(event)
+            await platform.wait_for(ModelAnchored, after(event), timeout=60)
+        await platform.publish(wanted, other, late, old)
+        for event, why in (
+            (other, "is aaaaaaaaaaaa by now"),
+            (late, "there are 3"),
+            (old, "does not say which champion"),
+        ):
+            letter = await platform.wait_for(EventDeadLettered, lambda e, event=event: e.data.event_id == event.id)
+            assert why in letter.data.message
+        async with asyncio.timeout(60):  # what came once more is told once more
+            while len(told := [e for e in await platform.events(ModelAnchored) if e.causationid == wanted.id]) < 2:
+                await asyncio.sleep(0.05)
+    assert [e.data.sequence for e in told] == [2, 2]
+    assert not await platform.store.exists(anchor_key(shelf.name, 4))
+
+
 async def test_an_anchor_nobody_sealed_is_none(platform: Platform, shelf: Any, models: Any) -> None:
     first = await shelf.package(models.good, A, await shelf.dataset(rows(models, 400)))
     service = build(platform.settings(ValidationSettings))
-    nobody = AnchorRequested.root(RequestedAnchor(by="eve"), subject="other", source="urn:test")
+    nobody = AnchorRequested.root(RequestedAnchor(version=A, anchor=0, by="eve"), subject="other", source="urn:test")
     async with platform.running(service):
         await platform.publish(first, nobody)
         await platform.wait_for(ModelAnchored, after(first), timeout=60)

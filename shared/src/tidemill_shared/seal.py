@@ -111,7 +111,8 @@ class PromotionCheck:
 
 
 def _request(event: OperatorRequest) -> bytes:
-    # The id binds it: the same request once more has the same id, and then changes nothing.
+    # The id is signed too: by it a handler knows what a request has led to when the same bytes come once more. What
+    # must still be so when they come late (the champion, the entry of a log) is for the data to name.
     fields = {"id": event.id, "type": event.type, "subject": event.subject, "time": event.time.isoformat()}
     return _message(_REQUEST, fields | {"data": event.data.model_dump(mode="json", exclude={"signature"})})
 

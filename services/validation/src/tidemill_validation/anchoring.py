@@ -57,36 +57,73 @@ class Anchoring:
     async def current(self, pipeline: str) -> Anchor | None:
         """The present anchor; an entry that somebody else put there is none."""
         for sequence in range(await self._log(pipeline).height(), 0, -1):
-            data = await self._store.read(anchor_key(pipeline, sequence))
-            try:
-                if data is not None:
-                    return self._seal.check.opened_anchor(data, pipeline, sequence)
-            except Poison as error:
-                log.error("not an anchor of ours", pipeline=pipeline, sequence=sequence, why=str(error))
+            anchor = await self._entry(pipeline, sequence)
+            if anchor:
+                return anchor
         return None
 
+    async def _caused_by(self, cause: Event[Any]) -> Anchor | None:
+        """The anchor that this event has led to, however long ago: what is signed stays signed, and may come again."""
+        for sequence in range(await self._log(cause.pipeline).height(), 0, -1):
+            anchor = await self._entry(cause.pipeline, sequence)
+            if anchor and anchor.cause == cause.id:
+                return anchor
+        return None
+
+    async def _entry(self, pipeline: str, sequence: int) -> Anchor | None:
+        """An entry of our own; None for one that is missing or that somebody else put there."""
+        data = await self._store.read(anchor_key(pipeline, sequence))
+        if data is None:
+            return None
+        try:
+            return self._seal.check.opened_anchor(data, pipeline, sequence)
+        except Poison as error:
+            log.error("not an anchor of ours", pipeline=pipeline, sequence=sequence, why=str(error))
+            return None
+
     async def on_anchor_requested(self, event: AnchorRequested) -> ModelAnchored:
-        """A person makes the present champion the anchor."""
+        """A person makes the present champion the anchor. Raises Poison where it is not the model the person meant, or
+        where another anchor has followed."""
+        asked, pipeline = event.data, event.pipeline
+        if asked.version is None or asked.anchor is None:
+            why = "the request does not say which champion and which anchor it was asked before"
+            raise Poison("no_version", f"{pipeline}: {why}; look, and ask again with `tidemill anchor {pipeline}`")
         self._operator.check(event)
-        asked = event.data
+        done = await self._caused_by(event)
+        if done:
+            return announced(event, done)
+        champion = await self._registry.champion(pipeline)
+        if champion and champion.version != asked.version:
+            why = f"it is about {asked.version}, and the champion is {champion.version} by now"
+            raise Poison("another_champion", f"{pipeline}: {why}; look again and ask again")
         reason = f"anchored by {asked.by}" + (f": {asked.reason}" if asked.reason else "")
-        anchored = await self.present(event, reason, asked.since)
+        anchored = await self._chosen(event, champion, reason, asked.since, after=asked.anchor)
         if anchored is None:
             why = "it needs a champion, enough test rows, and promotion.anchor other than off"
-            raise Poison("not_anchored", f"{event.pipeline}: nothing was anchored; {why}")
+            raise Poison("not_anchored", f"{pipeline}: nothing was anchored; {why}")
         return anchored
 
     async def present(self, event: Event[Any], reason: str, since: datetime | None = None) -> ModelAnchored | None:
         """Anchor the champion, unless the pipeline wants no anchor: on its own test rows, or on the newest ones from
         ``since`` on."""
-        champion = await self._registry.champion(event.pipeline)
+        return await self._chosen(event, await self._registry.champion(event.pipeline), reason, since)
+
+    async def _chosen(
+        self,
+        event: Event[Any],
+        champion: Promotion | None,
+        reason: str,
+        since: datetime | None,
+        *,
+        after: int | None = None,
+    ) -> ModelAnchored | None:
         spec = await self._pipelines.spec(event.pipeline)
         if champion is None or spec is None or spec.promotion.anchor == "off":
             return None
         prepared = AppendLog(self._store, dataset_log_prefix(event.pipeline), PreparedDataset)
         newest = await prepared.last() if since else None
         dataset = await self._store.document(newest[1].manifest, DatasetManifest) if newest else None
-        return await self.anchored(event, champion, spec, reason, dataset=dataset, since=since)
+        return await self.anchored(event, champion, spec, reason, dataset=dataset, since=since, after=after)
 
     async def renewed(self, event: DatasetPrepared, spec: PipelineSpec, champion: Promotion) -> ModelAnchored | None:
         """After new rows: the first anchor, or the next one once an answer to an alarm has proven itself."""
@@ -120,17 +157,23 @@ class Anchoring:
         *,
         dataset: DatasetManifest | None = None,
         since: datetime | None = None,
+        after: int | None = None,
     ) -> ModelAnchored | None:
         """Anchor ``champion`` on the test rows of ``dataset`` (else of its own) from ``since`` on (else from its own
-        change on); None where they are too few to say anything. The same cause twice appends once."""
+        change on); None where they are too few to say anything. The same cause twice appends once. Raises Poison when
+        the log has another height than ``after``."""
         pipeline = event.pipeline
         package = await self._packages.promoted(champion)
         dataset = dataset or await self._store.document(package.dataset, DatasetManifest)
         since = since or (await self._packages.model(package)).selection.since
         async with self._bus.lock(f"anchor:{pipeline}"):
-            present = await self.current(pipeline)
-            if present and present.cause == event.id:
-                return announced(event, present)
+            done = await self._caused_by(event)
+            if done:
+                return announced(event, done)
+            height = await self._log(pipeline).height()
+            if after is not None and after != height:
+                why = f"it was asked before anchor {after + 1}, and there are {height} by now"
+                raise Poison("another_anchor", f"{pipeline}: {why}; look again and ask again")
             with TemporaryDirectory() as folder:
                 file = Path(folder) / "golden.parquet"
                 rows = await self._frozen(dataset, since, spec.promotion.newest_rows, file)
@@ -141,7 +184,7 @@ class Anchoring:
                 golden = await self._store.put_file(golden_key(pipeline, digest), file)
             anchor = Anchor(
                 pipeline=pipeline,
-                sequence=await self._log(pipeline).height() + 1,
+                sequence=height + 1,
                 version=champion.version,
                 manifest=champion.manifest,
                 attestation=champion.attestation,

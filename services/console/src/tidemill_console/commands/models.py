@@ -11,7 +11,7 @@ from tidemill_console.asking import ask, require
 from tidemill_console.commands.stack import AsJson
 from tidemill_console.connection import connected
 from tidemill_console.output import run, say, show_json
-from tidemill_contracts.artifacts import promotions_prefix
+from tidemill_contracts.artifacts import anchors_prefix, promotions_prefix
 from tidemill_contracts.envelope import Event
 from tidemill_contracts.events import (
     AnchorRequested,
@@ -21,7 +21,7 @@ from tidemill_contracts.events import (
     TrainingRequested,
 )
 from tidemill_contracts.model import RequestedTraining, ResumedRetraining
-from tidemill_contracts.promotion import ApprovedModel, Promotion, RequestedAnchor, RequestedRollback
+from tidemill_contracts.promotion import Anchor, ApprovedModel, Promotion, RequestedAnchor, RequestedRollback
 from tidemill_shared.append_log import AppendLog
 from tidemill_shared.errors import TidemillError
 from tidemill_shared.seal import RequestT
@@ -74,9 +74,11 @@ def anchor(
 ) -> None:
     """Measure later models by the present champion, on its test rows of today."""
     moment = since.replace(tzinfo=UTC) if since and since.tzinfo is None else since
-    data = RequestedAnchor(since=moment, by=getpass.getuser(), reason=reason)
-    event = run(_sealed(AnchorRequested.root(data, subject=pipeline, source=_SOURCE)))
-    show_json({"event": event.id}) if as_json else say(f"asked; follow it with: tidemill watch --pipeline {pipeline}")
+    event = run(_anchor(pipeline, moment, reason))
+    if as_json:
+        show_json({"event": event.id, "version": event.data.version})
+    else:
+        say(f"asked to anchor {event.data.version}; follow it with: tidemill watch --pipeline {pipeline}")
 
 
 def rollback(
@@ -103,6 +105,20 @@ async def _ask(pipeline: str, *events: Event[Any]) -> None:
     async with connected() as client:
         await require(client, pipeline)
         await client.bus.offer(*events)
+
+
+async def _anchor(pipeline: str, since: datetime | None, reason: str) -> AnchorRequested:
+    """Ask for the champion of now, after the anchors of now: late, or sent again, the request does nothing."""
+    async with connected() as client:
+        await require(client, pipeline)
+        champion = await AppendLog(client.store, promotions_prefix(pipeline), Promotion).last()
+        if champion is None:
+            raise TidemillError(f"{pipeline} has no champion yet that could be anchored")
+        anchors = await AppendLog(client.store, anchors_prefix(pipeline), Anchor).height()
+        data = RequestedAnchor(
+            version=champion[1].version, anchor=anchors, since=since, by=getpass.getuser(), reason=reason
+        )
+        return await ask(client, AnchorRequested.root(data, subject=pipeline, source=_SOURCE))
 
 
 async def _rollback(pipeline: str, to: str | None, reason: str, wait: float) -> Promotion | None:
