@@ -2,7 +2,10 @@
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -34,10 +37,12 @@ from tidemill_validation.domain import golden
 from tidemill_validation.domain.answers import Answers
 from tidemill_validation.domain.bootstrap import Difference
 from tidemill_validation.job import Guard, Job
+from tidemill_validation.jobs import Jobs
 from tidemill_validation.judging import judge
-from tidemill_validation.settings import ValidationSettings
-from tidemill_validation.work import freeze
+from tidemill_validation.settings import ValidationGroup, ValidationSettings
+from tidemill_validation.work import PRELOAD, freeze
 
+START = datetime(2020, 1, 1, tzinfo=UTC)
 A, B, C = "a" * 12, "b" * 12, "c" * 12
 
 
@@ -120,11 +125,35 @@ def test_a_set_whose_world_the_champion_has_left_does_not_bind(guarded: Any, mod
     assert judged.promote and any("left the world" in c.message for c in judged.checks)
 
 
-def test_a_golden_set_that_cannot_be_read_protects_nobody(guarded: Any, models: Any) -> None:
+async def test_a_golden_set_that_cannot_be_read_protects_nobody_and_the_log_says_so(
+    guarded: Any, models: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     made = guarded(models.logistic(0.0, 0.0, bias=-4.0), rows(models, 600, wrong=0.9, first=1_000))
     made.guard.golden.write_bytes(b"no parquet")
-    judged = judge(made)
+    service: Any = SimpleNamespace(store=None, pipelines=None)
+    nothing: Any = None
+    child = Child(PRELOAD, service="validation")
+    try:
+        jobs = Jobs(service, nothing, nothing, child, ValidationGroup())
+        judged = await jobs.judged(replace(made, pipeline="flow", version=A), None)
+    finally:
+        await child.stop()
     assert judged.promote and any("cannot be answered" in c.message for c in judged.checks)
+    (told,) = [r for r in caplog.records if r.getMessage() == "the golden set does not bind"]
+    assert (told.__dict__["pipeline"], told.__dict__["version"]) == ("flow", A)
+
+
+@pytest.mark.parametrize("since", [None, START])
+def test_a_challenger_without_an_answer_to_a_golden_row_is_refused(guarded: Any, models: Any, since: Any) -> None:
+    """The column ``z`` is missing in a row of a kind that no longer comes; the anchor does not need it."""
+    made = guarded(models.logistic(0.0, 0.0, bias=-4.0), rows(models, 600, wrong=0.9, first=1_000), since=since)
+    frozen = pq.read_table(made.guard.golden)
+    z = pa.array([None, *frozen["z"].to_pylist()[1:]], pa.float64())
+    pq.write_table(frozen.set_column(frozen.column_names.index("z"), "z", z), made.guard.golden)
+    anchor = models.candidate(models.logistic(4.0), numeric=("x",))
+    judged = judge(replace(made, champion=anchor, guard=replace(made.guard, anchor=anchor)))
+    assert [c.code for c in judged.checks if not c.passed] == ["no_golden_answers"]
+    assert not judged.promote and not judged.passed
 
 
 async def prepared(shelf: Any, table: pa.Table, version: str) -> DatasetPrepared:

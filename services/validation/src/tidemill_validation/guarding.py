@@ -1,5 +1,7 @@
 """The challenger before the anchor, on the golden set. Imported in child processes only."""
 
+import contextlib
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -7,34 +9,43 @@ import pyarrow.parquet as pq
 from tidemill_validation.comparing import difference, opened, positive
 from tidemill_validation.domain import golden, rows
 from tidemill_validation.domain.answers import Answers, aligned
+from tidemill_validation.domain.bootstrap import Difference
 from tidemill_validation.domain.gate import Finding
-from tidemill_validation.job import Candidate, Guard, Job
+from tidemill_validation.job import UNBOUND, Candidate, Guard, Job
 
 _SEED = 0
 """The same for every model: the same answers to the same rows are the same verdict, whoever asks."""
 
 
 def guard(job: Job) -> Finding | None:
-    """None where nothing is anchored. A set that cannot be answered protects nobody, as a champion that cannot."""
+    """None where nothing is anchored. A set that cannot be read, or that the anchor cannot answer, protects nobody, as
+    a champion that cannot; a challenger that cannot answer it has forgotten what was right."""
     if job.guard is None:
         return None
     try:
-        return _guard(job, job.guard)
+        table = pq.read_table(job.guard.golden)
+        y = rows.targets(table, job.target, job.classes)
+        rows.layout(table, job.challenger.numeric, job.challenger.categorical)  # columns of today, of another kind then
+        anchor = golden.Sample(y, _answers(job, job.guard.anchor, table))
     except Exception as error:
         why = f"the golden set cannot be answered, so it does not bind: {type(error).__name__}: {error}"
-        return Finding(golden.ANCHOR, True, why[:900])
+        return Finding(golden.ANCHOR, True, why[:900], code=UNBOUND)
+    try:
+        of_challenger = difference(job, y, anchor.answers, _answers(job, job.challenger, table), _SEED)
+    except Exception as error:
+        why = f"it does not answer the {len(table)} golden rows: {type(error).__name__}: {error}"
+        return Finding(golden.ANCHOR, False, why[:900], code=golden.UNANSWERED)
+    return _guard(job, job.guard, table, anchor, of_challenger)
 
 
-def _guard(job: Job, guard: Guard) -> Finding:
-    table = pq.read_table(guard.golden)
-    y = rows.targets(table, job.target, job.classes)
-    anchor = _answers(job, guard.anchor, table)
-    of_challenger = difference(job, y, anchor, _answers(job, job.challenger, table), _SEED)
+def _guard(job: Job, guard: Guard, table: pa.Table, anchor: golden.Sample, of_challenger: Difference) -> Finding:
     left = changed = False
-    if job.champion:
-        champion = _answers(job, job.champion, table)
-        left = golden.clearly_worse(difference(job, y, anchor, champion, _SEED), job.margin)
-        changed = guard.since is not None and not _as_before(job, guard, golden.Sample(y, champion))
+    with contextlib.suppress(Exception):  # a champion that does not answer, whatever the runtime says, shows nothing
+        if job.champion:
+            champion = golden.Sample(anchor.y, _answers(job, job.champion, table))
+            d = difference(job, champion.y, anchor.answers, champion.answers, _SEED)
+            left = golden.clearly_worse(d, job.margin)
+            changed = guard.since is not None and not _as_before(job, guard, champion)
     return golden.finding(len(table), of_challenger, job.margin, left=left, changed=changed)
 
 

@@ -5,6 +5,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+UNBOUND = "golden_set_unanswered"
+"""Code of the finding that the golden set does not bind, because it or the anchor is damaged."""
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -62,6 +65,9 @@ class Job:
     slice_rows: int = 50
     slice_margin: float = 0.1
     guard: Guard | None = None
+    pipeline: str = ""
+    version: str = ""
+    """The challenger's, for the log."""
 
 
 @dataclass(frozen=True)

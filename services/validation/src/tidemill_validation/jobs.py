@@ -14,7 +14,7 @@ from tidemill_shared.child import Child
 from tidemill_shared.log import logger
 from tidemill_shared.service import Service
 from tidemill_validation.anchoring import Anchoring
-from tidemill_validation.job import Checked, Guard, Job, Judged, unanswered
+from tidemill_validation.job import UNBOUND, Checked, Guard, Job, Judged, unanswered
 from tidemill_validation.packages import DAMAGED, Champion, Packages
 from tidemill_validation.settings import ValidationGroup
 from tidemill_validation.work import judge
@@ -93,6 +93,8 @@ class Jobs:
             slice_rows=policy.slice_rows,
             slice_margin=policy.slice_margin,
             guard=await self._guard(package, model, spec, dataset) if champion and policy.anchor != "off" else None,
+            pipeline=package.pipeline,
+            version=package.version,
         )
 
     async def _guard(
@@ -125,6 +127,9 @@ class Jobs:
             judged = await self._child.run(judge, job, timeout_seconds=self._settings.limit_seconds)
         except TimeoutError:
             return unanswered("too_slow", f"not judged within {self._settings.limit_seconds:.0f} s")
+        for check in judged.checks:
+            if check.code == UNBOUND:
+                log.error("the golden set does not bind", pipeline=job.pipeline, version=job.version, why=check.message)
         if champion and champion.why:
             judged = judged.with_check(Checked("champion", passed=True, message=champion.why))
         return judged

@@ -97,7 +97,7 @@ def _judged(
     checks = tuple(
         Checked(f.name, f.passed, f.message, _finite(f.value), _finite(f.bound), f.code or f.name) for f in findings
     )
-    passed = all(f.passed for f in findings if f.name not in (gate.BETTER, golden.ANCHOR))
+    passed = all(f.passed for f in findings if f.name != gate.BETTER and f.code != golden.CODE)
     return Judged(n, found, checks, compared, passed=passed, promote=passed and all(f.passed for f in findings))
 
 

@@ -20,8 +20,11 @@ from tidemill_validation.domain.scores import LOWER_IS_BETTER
 
 Array = NDArray[Any]
 ANCHOR = "anchor"
-"""The check a sound package may fail, like ``gate.BETTER``: a person may promote it all the same."""
+"""The check a sound package may fail with ``CODE``, like ``gate.BETTER``: a person may promote it all the same."""
 CODE = "worse_than_anchor"
+"""What a person may overrule."""
+UNANSWERED = "no_golden_answers"
+"""What nobody may: the model is not sound."""
 RECENT = 500
 """The newest rows by which the champion is asked whether the world is as before."""
 _RESAMPLES = 500
