@@ -119,6 +119,19 @@ def test_the_same_answer_to_an_alarm_passes_where_the_champion_has_fallen(guarde
     assert "worse_than_anchor" in [c.code for c in held.checks if not c.passed]
 
 
+@pytest.mark.parametrize("damaged", [False, True])
+def test_a_champion_that_cannot_be_asked_does_not_hold_the_answer_to_an_alarm(
+    guarded: Any, models: Any, damaged: bool
+) -> None:
+    """None at all where its package cannot be read; a damaged one where its bytes do not run."""
+    newest = rows(models, 600, wrong=0.9, first=1_000)
+    champion = models.candidate(b"no model") if damaged else None
+    made = replace(guarded(models.logistic(0.0, 0.0, bias=-4.0), newest), champion=champion)
+    assert [c.code for c in judge(made).checks if not c.passed] == ["worse_than_anchor"]
+    since = newest["tidemill_time"][0].as_py()
+    assert judge(replace(made, guard=replace(made.guard, since=since))).promote
+
+
 def test_a_set_whose_world_the_champion_has_left_does_not_bind(guarded: Any, models: Any) -> None:
     newest = rows(models, 600, wrong=0.9, first=1_000)
     judged = judge(guarded(models.logistic(0.0, 0.0, bias=-4.0), newest, champion=models.wrong))

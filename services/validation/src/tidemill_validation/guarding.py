@@ -39,13 +39,14 @@ def guard(job: Job) -> Finding | None:
 
 
 def _guard(job: Job, guard: Guard, table: pa.Table, anchor: golden.Sample, of_challenger: Difference) -> Finding:
-    left = changed = False
+    left = as_before = False
     with contextlib.suppress(Exception):  # a champion that does not answer, whatever the runtime says, shows nothing
         if job.champion:
             champion = golden.Sample(anchor.y, _answers(job, job.champion, table))
             d = difference(job, champion.y, anchor.answers, champion.answers, _SEED)
             left = golden.clearly_worse(d, job.margin)
-            changed = guard.since is not None and not _as_before(job, guard, champion)
+            as_before = guard.since is not None and _as_before(job, guard, champion)
+    changed = guard.since is not None and not as_before
     return golden.finding(len(table), of_challenger, job.margin, left=left, changed=changed)
 
 

@@ -64,7 +64,7 @@ def finding(rows: int, challenger: Difference, margin: float, *, left: bool, cha
     if not clearly_worse(d, margin):
         return Finding(ANCHOR, True, f"not clearly worse than the anchor {on}", d.difference, -margin)
     if changed:
-        why = f"worse than the anchor {on}; but since the alarm the champion is not as good as before either"
+        why = f"worse than the anchor {on}; but nothing shows that the champion is as good as before the alarm"
         return Finding(ANCHOR, True, why, d.difference, -margin)
     why = f"worse than the anchor {on}, and the world is as before: a person may approve it"
     return Finding(ANCHOR, False, why, d.difference, -margin, CODE)
