@@ -7,19 +7,41 @@ from datetime import UTC, datetime
 
 import pytest
 from faultkit.checker import INVARIANTS, check
-from faultkit.evidence import Answer, Evidence
+from faultkit.evidence import Answer, Evidence, reason_of, untaken
 from faultkit.mutants import MUTANTS, ROOT, Mutant
 from faultkit.timeline import Step, deaths
 
 from tidemill_contracts.artifacts import ArtifactRef
-from tidemill_contracts.dataset import ArrivedData, Reason
+from tidemill_contracts.dataset import ArrivedData, PreparedDataset, Reason, RejectedDataset
+from tidemill_contracts.dead_letter import DeadLetter
 from tidemill_contracts.envelope import Event
-from tidemill_contracts.events import DataArrived, ModelRejected, ModelTrained, RollbackRequested, TrainingGranted
+from tidemill_contracts.events import (
+    DataArrived,
+    DatasetPrepared,
+    DatasetRejected,
+    ModelDeployed,
+    ModelPromoted,
+    ModelRejected,
+    ModelTrained,
+    ModelValidated,
+    RollbackRequested,
+    TrainingGranted,
+)
 from tidemill_contracts.model import GrantedTraining, RowSelection, TrainedModel
-from tidemill_contracts.promotion import RejectedModel, RequestedRollback
+from tidemill_contracts.promotion import (
+    DeployedModel,
+    PromotedModel,
+    RejectedModel,
+    RequestedRollback,
+    ValidatedModel,
+)
 
 V1, V2 = "1" * 12, "2" * 12
-REF = ArtifactRef(key="packages/p/manifest.json", sha256="a" * 64, size=1)
+REF = ArtifactRef(key=f"packages/p/{V1}/manifest.json", sha256="a" * 64, size=1)
+OTHER = ArtifactRef(key=f"packages/p/{V2}/manifest.json", sha256="b" * 64, size=1)
+REPORT = ArtifactRef(key=f"reports/p/{V1}/validation-x.json", sha256="c" * 64, size=1)
+DATASET = ArtifactRef(key=f"datasets/p/{V1}/manifest.json", sha256="d" * 64, size=1)
+KNOWN = (REF, OTHER, REPORT, DATASET)
 
 
 def answer(request: str, body: bytes = b"x", version: str = V1, id_: str | None = None, at: float = 1.0) -> Answer:
@@ -31,21 +53,54 @@ def document(**fields: object) -> bytes:
 
 
 def sound() -> Evidence:
-    """Two requests, answered by a model that was validated and promoted."""
-    documents = {
-        "inbox/e.json": b"{}",
-        "outcomes/e.json": b"{}",
-        f"reports/p/{V1}/validation-x.json": document(version=V1, passed=True, promote=True),
-        "registry/p/promotions/00000001.json": document(version=V1),
-    }
-    return Evidence(
+    """Rows that became a dataset; two requests, answered by a model that was validated, promoted and loaded."""
+    evidence = Evidence(
         sent={"r1", "r2"},
         answers=[answer("r1"), answer("r2")],
-        documents=documents,
-        digests={REF.key: REF.sha256},
+        documents={
+            "inbox/e.json": b"{}",
+            "outcomes/e.json": document(event_id="e", prepared={"sequence": 1, "version": V1}, rejected=None),
+            "registry/p/datasets/00000001.json": document(version=V1, manifest=of(DATASET)),
+            DATASET.key: document(causes=["e"]),
+            REPORT.key: report(V1, REF),
+            "registry/p/promotions/00000001.json": promotion(V1, REF),
+        },
+        digests={ref.key: ref.sha256 for ref in KNOWN},
         logs="all is well",
         canaries=("s3cret",),
     )
+    validation = ValidatedModel(
+        pipeline="p", version=V1, manifest=REF, report=REPORT, metrics={}, approval="automatic"
+    )  # fmt: skip
+    event(evidence, ModelValidated.root(validation, subject=f"p/{V1}", source="urn:x"), 1.0)
+    event(evidence, promoted(V1, REF), 1.0)
+    event(evidence, deployed(V1, REF), 2.0)
+    return evidence
+
+
+def of(ref: ArtifactRef) -> dict[str, object]:
+    return ref.model_dump(mode="json")
+
+
+def report(version: str, package: ArtifactRef, *, passed: bool = True, promote: bool = True) -> bytes:
+    return document(version=version, package=of(package), passed=passed, promote=promote)
+
+
+def promotion(version: str, package: ArtifactRef) -> bytes:
+    return document(version=version, manifest=of(package))
+
+
+def promoted(version: str, package: ArtifactRef, sequence: int = 1) -> ModelPromoted:
+    model = PromotedModel(
+        pipeline="p", version=version, sequence=sequence, kind="promotion", promotion=REF, manifest=package,
+        attestation=REF, reason="",
+    )  # fmt: skip
+    return ModelPromoted.root(model, subject=f"p/{version}", source="urn:x")
+
+
+def deployed(version: str, package: ArtifactRef) -> ModelDeployed:
+    model = DeployedModel(pipeline="p", version=version, sequence=1, manifest=package, instance="serving-1", seconds=1)
+    return ModelDeployed.root(model, subject=f"p/{version}", source="urn:x")
 
 
 def event(evidence: Evidence, found: Event, at: float = 0.0) -> None:  # type: ignore[type-arg]
@@ -70,7 +125,7 @@ def granted(id_: str) -> TrainingGranted:
 
 def rejected(version: str) -> ModelRejected:
     model = RejectedModel(
-        pipeline="p", version=version, manifest=REF, report=REF, reasons=(Reason(code="worse", message="w"),)
+        pipeline="p", version=version, manifest=OTHER, report=REPORT, reasons=(Reason(code="worse", message="w"),)
     )
     return ModelRejected.root(model, subject=f"p/{version}", source="urn:x")
 
@@ -106,6 +161,31 @@ def plant_i1_without_an_inbox(e: Evidence) -> None:
     event(e, DataArrived.root(ArrivedData(uri="s3://b/raw/p/x", sha256="0" * 64, size=1), subject="p", source="urn:x"))
 
 
+def plant_i1_prepared_twice(e: Evidence) -> None:
+    e.documents["registry/p/datasets/00000002.json"] = document(version=V2, manifest=of(DATASET))
+
+
+def plant_i1_prepared_and_rejected(e: Evidence) -> None:
+    refused = RejectedDataset(
+        pipeline="p", uri="s3://b/x", sha256="0" * 64, origin="upload", reasons=(Reason(code="bad", message="b"),)
+    )
+    cause = {"causationid": "e"}
+    event(e, DatasetRejected.root(refused, subject="p", source="urn:x").model_copy(update=cause))
+
+
+def plant_i1_neither(e: Evidence) -> None:
+    e.documents["outcomes/e.json"] = document(event_id="e", prepared=None, rejected=None)
+    del e.documents["registry/p/datasets/00000001.json"]
+
+
+def plant_i1_told_of_otherwise(e: Evidence) -> None:
+    made = PreparedDataset(
+        pipeline="p", version=V2, sequence=2, manifest=DATASET, spec=DATASET, rows={}, new_rows=1, quarantined=0,
+        origin="upload",
+    )  # fmt: skip
+    event(e, DatasetPrepared.root(made, subject="p", source="urn:x").model_copy(update={"causationid": "e"}))
+
+
 def plant_i2(e: Evidence) -> None:
     event(e, rollback("same", "one"))
     event(e, rollback("same", "other"))
@@ -127,8 +207,24 @@ def plant_i4(e: Evidence) -> None:
     e.answers.append(answer("r9", version=V2))
 
 
+def plant_i4_of_another_package(e: Evidence) -> None:
+    e.documents[REPORT.key] = report(V1, OTHER)
+    e.documents["registry/p/promotions/00000001.json"] = promotion(V1, OTHER)
+
+
+def plant_i4_loaded_unvalidated(e: Evidence) -> None:
+    event(e, deployed(V2, OTHER), 2.0)
+
+
+def plant_i4_validated_after_the_load(e: Evidence) -> None:
+    e.published_at = dict.fromkeys(e.published_at, 3.0)
+    for found in e.events:
+        if isinstance(found, ModelDeployed):
+            e.published_at[found.id] = 2.0
+
+
 def plant_i5(e: Evidence) -> None:
-    e.digests[REF.key] = "b" * 64
+    e.digests[REPORT.key] = "b" * 64
     event(e, rejected(V2))
 
 
@@ -137,11 +233,19 @@ def plant_i5_in_a_manifest(e: Evidence) -> None:
 
 
 def plant_i6(e: Evidence) -> None:
-    e.documents["registry/p/promotions/00000003.json"] = document(version=V1)
+    e.documents["registry/p/promotions/00000003.json"] = promotion(V1, REF)
 
 
 def plant_i6_unvalidated(e: Evidence) -> None:
-    e.documents["registry/p/promotions/00000002.json"] = document(version=V2)
+    e.documents["registry/p/promotions/00000002.json"] = promotion(V2, OTHER)
+
+
+def plant_i6_two_of_one_number(e: Evidence) -> None:
+    event(e, promoted(V2, OTHER))
+
+
+def plant_i6_told_of_but_not_kept(e: Evidence) -> None:
+    event(e, promoted(V1, REF, sequence=2))
 
 
 def plant_i7(e: Evidence) -> None:
@@ -174,16 +278,24 @@ def plant_i9(e: Evidence) -> None:
 
 def plant_i10(e: Evidence) -> None:
     e.poison = Counter({b"bad": 2})
-    e.dead = Counter({b"bad": 1})
+    e.dead, e.dead_reasons = Counter({b"bad": 1}), Counter({"invalid": 1})
+
+
+def plant_i10_without_a_reason(e: Evidence) -> None:
+    e.dead, e.dead_reasons = Counter({b"bad": 2}), Counter({"invalid": 1, "": 1})
 
 
 def plant_i11(e: Evidence) -> None:
     e.vanished = 1
 
 
+def plant_i11_before_it_was_read(e: Evidence) -> None:
+    e.untaken = ["stream group"]
+
+
 def plant_i12(e: Evidence) -> None:
-    e.documents[f"reports/p/{V2}/validation-y.json"] = document(version=V2, passed=True, promote=False)
-    e.documents["registry/p/promotions/00000002.json"] = document(version=V2)
+    e.documents[f"reports/p/{V2}/validation-y.json"] = report(V2, OTHER, promote=False)
+    e.documents["registry/p/promotions/00000002.json"] = promotion(V2, OTHER)
     event(e, rejected(V2))
 
 
@@ -240,6 +352,45 @@ def test_a_death_that_interrupted_nothing_lasts_as_long_as_the_next_entry_had_to
     assert deaths(life + late, [1])[0].resumed == 1.0
     early = [step(60.0, "read", "1000-0", pid=2)]
     assert deaths(life + early, [1])[0].resumed == 58.5
+
+
+def test_after_a_loss_of_redis_reports_alone_tell_what_was_validated() -> None:
+    evidence = sound()
+    evidence.events = [e for e in evidence.events if isinstance(e, ModelDeployed)]
+    assert list(INVARIANTS["I4"](evidence))
+    evidence.redis_lost_at = 1.0
+    assert not list(INVARIANTS["I4"](evidence))
+
+
+def test_letters_with_reasons_are_sound() -> None:
+    evidence = sound()
+    evidence.poison = Counter({b"bad": 1})
+    evidence.dead, evidence.dead_reasons = Counter({b"bad": 1, b"worse": 1}), Counter({"invalid": 2})
+    assert not list(INVARIANTS["I10"](evidence))
+
+
+def test_a_letter_tells_its_reason() -> None:
+    letter = DeadLetter(
+        group="g", stream="s", entry="1-0", reason="invalid", message="no id", deliveries=1, at=datetime.now(UTC)
+    )
+    assert reason_of(letter.to_json()) == "invalid"
+    assert not reason_of(letter.model_copy(update={"message": ""}).to_json())
+    assert not reason_of(b"")
+
+
+def entry(had: bytes, read: int | None = None) -> dict[str, object]:
+    return {"last-delivered-id": had, "entries-read": read}
+
+
+def test_what_left_a_stream_unread_is_noticed() -> None:
+    counted: dict[str, object] = {"last-generated-id": b"9-0", "entries-added": 9}
+    assert untaken(counted, entry(b"9-0", 7), 0)
+    assert untaken(counted, entry(b"3-0", 3), 5)
+    assert not untaken(counted, entry(b"3-0", 3), 6)
+    before_7: dict[str, object] = {"last-generated-id": b"10-0"}
+    assert untaken(before_7, entry(b"9-0"), 0)
+    assert not untaken(before_7, entry(b"9-0"), 1)
+    assert not untaken(before_7, entry(b"10-0"), 0)
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda m: m.name)

@@ -15,8 +15,13 @@ from faultkit import timeline
 from faultkit.evidence import Evidence
 from tidemill_contracts.events import (
     DataArrived,
+    DatasetPrepared,
+    DatasetRejected,
+    ModelDeployed,
+    ModelPromoted,
     ModelRejected,
     ModelTrained,
+    ModelValidated,
     TrainingFailed,
     TrainingGranted,
 )
@@ -112,14 +117,46 @@ def _documents(evidence: Evidence, part: str, folder: str) -> Iterator[tuple[str
 
 
 def i1_every_accepted_event_has_one_outcome(evidence: Evidence) -> Iterator[str]:
-    """Every accepted new-data event ends in exactly one dataset version or one rejection."""
-    for key in evidence.documents:
-        if key.startswith("inbox/") and key.replace("inbox/", "outcomes/", 1) not in evidence.documents:
-            yield f"{key} has no outcome"
-    arrived = {e.id for e in evidence.events if isinstance(e, DataArrived)}
-    for id_ in arrived:
+    """Every accepted new-data event ends in exactly one dataset version or one rejection, and all say the same one."""
+    accepted = {
+        key.removeprefix("inbox/").removesuffix(".json") for key in evidence.documents if key.startswith("inbox/")
+    }
+    accepted |= {e.id for e in evidence.events if isinstance(e, DataArrived)}
+    ends, said = _ends(evidence), _said(evidence)
+    for id_ in sorted(accepted):
         if f"outcomes/{id_}.json" not in evidence.documents:
             yield f"data.arrived {id_} has no outcome"
+        elif len(ends[id_]) != 1 or said[id_] - ends[id_]:
+            found = [" and ".join(sorted(of[id_])) or "nothing" for of in (ends, said)]
+            yield f"data.arrived {id_} ended as {found[0]}, and was said to be {found[1]}"
+
+
+def _ends(evidence: Evidence) -> dict[str, set[str]]:
+    """By event: its places in a pipeline's order of datasets, and its rejection."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for key, entry in _documents(evidence, "/datasets/", "registry/"):
+        manifest = json.loads(evidence.documents.get(entry["manifest"]["key"], b"{}"))
+        for cause in manifest.get("causes", ()):
+            found[cause].add(f"dataset {int(key[-13:-5])} {entry['version']}")
+    for _, outcome in _documents(evidence, "", "outcomes/"):
+        if outcome["rejected"]:
+            found[outcome["event_id"]].add("rejection")
+    for event in evidence.events:
+        if isinstance(event, DatasetRejected):
+            found[event.causationid or ""].add("rejection")
+    return found
+
+
+def _said(evidence: Evidence) -> dict[str, set[str]]:
+    """By event: the datasets that its outcome and events name."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for _, outcome in _documents(evidence, "", "outcomes/"):
+        if made := outcome["prepared"]:
+            found[outcome["event_id"]].add(f"dataset {made['sequence']} {made['version']}")
+    for event in evidence.events:
+        if isinstance(event, DatasetPrepared):
+            found[event.causationid or ""].add(f"dataset {event.data.sequence} {event.data.version}")
+    return found
 
 
 def i2_one_id_is_one_event(evidence: Evidence) -> Iterator[str]:
@@ -150,11 +187,42 @@ def i3_each_request_is_answered_once(evidence: Evidence) -> Iterator[str]:
 
 
 def i4_only_validated_models_answer(evidence: Evidence) -> Iterator[str]:
-    """No model answers without a passed validation of that digest."""
+    """No model answers without a passed validation of that very package, older than its load."""
     passed = _passed(evidence)
+    packages: dict[str, set[str]] = defaultdict(set)
+    for key, digest in evidence.digests.items():
+        if key.startswith("packages/") and key.endswith("/manifest.json"):
+            packages[key.split("/")[-2]].add(digest)
     for version in {a.model_version for a in evidence.answers if a.model_version}:
-        if version not in passed:
-            yield f"model {version} answered and has no passed validation"
+        if not packages[version] & passed.keys():
+            yield f"model {version} answered and has no passed validation of its package"
+    judged = _judged_at(evidence)
+    for event in evidence.events:
+        if isinstance(event, ModelDeployed):
+            loaded = evidence.published_at[event.id]
+            reports = passed.get(event.data.manifest.sha256, set())
+            # With Redis the events went that say when a report was written; the reports themselves did not.
+            if not reports or not (evidence.redis_lost_at or any(judged.get(r, loaded + 1) <= loaded for r in reports)):
+                yield f"model {event.data.version} was loaded before a validation of its package had passed"
+
+
+def _passed(evidence: Evidence) -> dict[str, set[str]]:
+    """By digest of a package's manifest: the reports that let it pass."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for key, report in _documents(evidence, "/validation-", "reports/"):
+        if report["passed"]:
+            found[report["package"]["sha256"]].add(key)
+    return found
+
+
+def _judged_at(evidence: Evidence) -> dict[str, float]:
+    """By key of a report: when it was first told of."""
+    found: dict[str, float] = {}
+    for event in evidence.events:
+        if isinstance(event, ModelValidated | ModelRejected):
+            at, key = evidence.published_at[event.id], event.data.report.key
+            found[key] = min(found.get(key, at), at)
+    return found
 
 
 def i5_every_reference_can_be_read(evidence: Evidence) -> Iterator[str]:
@@ -182,13 +250,22 @@ def _references(value: Any) -> Iterator[tuple[str, str]]:
 
 
 def i6_one_promotion_a_sequence_number(evidence: Evidence) -> Iterator[str]:
-    """One promotion per sequence number, without gaps, and only of validated models."""
+    """One promotion per sequence number, in objects as in events, without gaps, and only of validated models."""
     passed = _passed(evidence)
     numbers: dict[str, list[int]] = defaultdict(list)
+    promoted: dict[tuple[str, int], set[str]] = defaultdict(set)
     for key, promotion in _documents(evidence, "/promotions/", "registry/"):
-        numbers[key.split("/")[1]].append(int(key.rpartition("/")[2].removesuffix(".json")))
-        if promotion["version"] not in passed:
+        pipeline, sequence = key.split("/")[1], int(key.rpartition("/")[2].removesuffix(".json"))
+        numbers[pipeline].append(sequence)
+        promoted[pipeline, sequence].add(promotion["version"])
+        if promotion["manifest"]["sha256"] not in passed:
             yield f"{key} promotes {promotion['version']}, which has no passed validation"
+    for event in evidence.events:
+        if isinstance(event, ModelPromoted):
+            promoted[event.pipeline, event.data.sequence].add(event.data.version)
+    for (pipeline, sequence), versions in promoted.items():
+        if len(versions) > 1 or sequence not in numbers[pipeline]:
+            yield f"promotion {sequence} of {pipeline} is told of as {', '.join(sorted(versions))}"
     for pipeline, found in numbers.items():
         if sorted(found) != list(range(1, len(found) + 1)):
             yield f"promotions of {pipeline} are {sorted(found)}"
@@ -231,16 +308,21 @@ def i9_one_training_at_a_time(evidence: Evidence) -> Iterator[str]:
 
 
 def i10_poison_is_found_in_the_dead_letters(evidence: Evidence) -> Iterator[str]:
-    """Each malformed event is in the dead letters, with its original bytes."""
+    """Each malformed event is in the dead letters, with its original bytes, and every letter has a reason."""
     missing = evidence.poison - evidence.dead
     if missing:
         yield f"{sum(missing.values())} of {sum(evidence.poison.values())} malformed events are not in the dead letters"
+    letters, reasoned = sum(evidence.dead.values()), sum(n for why, n in evidence.dead_reasons.items() if why)
+    if reasoned != letters:
+        yield f"{reasoned} of {letters} dead letters have a reason"
 
 
 def i11_nothing_unacknowledged_is_trimmed(evidence: Evidence) -> Iterator[str]:
-    """Every pending entry is still in its stream."""
+    """Every pending entry is still in its stream, and none left it before each group had taken it."""
     if evidence.vanished:
         yield f"{evidence.vanished} pending entries are no longer in their stream"
+    for name in evidence.untaken:
+        yield f"{name}: entries left the stream before the group had taken them"
 
 
 def i12_the_gate_decides(evidence: Evidence) -> Iterator[str]:
@@ -259,10 +341,6 @@ def i13_no_secret_or_row_in_logs(evidence: Evidence) -> Iterator[str]:
         for where, text in (("logs", evidence.logs), ("events", events)):
             if canary in text:
                 yield f"a canary ({canary[:4]}…) is in the {where}"
-
-
-def _passed(evidence: Evidence) -> set[str]:
-    return {report["version"] for _, report in _documents(evidence, "/validation-", "reports/") if report["passed"]}
 
 
 def _promotable(evidence: Evidence) -> set[str]:

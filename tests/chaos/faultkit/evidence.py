@@ -3,10 +3,12 @@
 import asyncio
 import hashlib
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from faultkit.timeline import Step
+from tidemill_contracts.dead_letter import DeadLetter
 from tidemill_contracts.envelope import FIELD, Event
 from tidemill_contracts.registry import EVENTS, InvalidEvent, parse
 from tidemill_contracts.streams import dead_letter_key, stream_key
@@ -36,11 +38,14 @@ class Evidence:
     """Redis's time of the first entry of each event id."""
     dead: Counter[bytes] = field(default_factory=Counter)
     """Bodies in the dead letters."""
-    dead_reasons: set[str] = field(default_factory=set)
+    dead_reasons: Counter[str] = field(default_factory=Counter)
+    """How many of them by reason, "" where a letter gives none."""
     pending: dict[str, int] = field(default_factory=dict)
     """Entries that a group has not acknowledged, by ``stream group``."""
     vanished: int = 0
     """Pending entries that their stream no longer holds."""
+    untaken: list[str] = field(default_factory=list)
+    """Each ``stream group`` from which entries were taken away unread."""
     digests: dict[str, str] = field(default_factory=dict)
     """SHA-256 of every object in the store."""
     documents: dict[str, bytes] = field(default_factory=dict)
@@ -87,7 +92,7 @@ async def collect(client: Any, pipeline: str, evidence: Evidence, since: float =
         await _groups(redis, key.decode(), evidence)
     async for _, fields in _entries(redis, dead_letter_key(client.namespace)):
         evidence.dead[fields[FIELD.encode()]] += 1
-        evidence.dead_reasons.add(fields.get(b"letter", b"").decode())
+        evidence.dead_reasons[reason_of(fields.get(b"letter", b""))] += 1
     await _objects(client.store, evidence)
     return evidence
 
@@ -110,13 +115,39 @@ async def _entries(redis: Any, stream: str, first: str = "-") -> Any:
         last = f"({found[-1][0].decode()}"
 
 
+def reason_of(letter: bytes) -> str:
+    """Why an event was given up, "" when its letter does not say."""
+    try:
+        found = DeadLetter.from_json(letter)
+    except ValueError:
+        return ""
+    return found.reason if found.message else ""
+
+
 async def _groups(redis: Any, stream: str, evidence: Evidence) -> None:
+    told = await redis.xinfo_stream(stream)
     for group in await redis.xinfo_groups(stream):
         name = group["name"].decode()
+        unread = await redis.xrange(stream, min=f"({group['last-delivered-id'].decode()}")
+        if untaken(told, group, len(unread)):
+            evidence.untaken.append(f"{stream} {name}")
         if group["pending"]:
             evidence.pending[f"{stream} {name}"] = group["pending"]
             for entry in await redis.xpending_range(stream, name, "-", "+", 1000):
                 evidence.vanished += not await redis.xrange(stream, entry["message_id"], entry["message_id"])
+
+
+def untaken(stream: Mapping[str, Any], group: Mapping[str, Any], unread: int) -> bool:
+    """Whether entries left a stream before a group had them: what it had and what waits for it is not all there ever
+    was. Redis counts both from 7.0 on; before, only a stream that is empty tells of what nobody had."""
+    ever, had = stream.get("entries-added"), group.get("entries-read")
+    if ever is not None and had is not None:
+        return bool(had + unread < ever)
+    return not unread and _parts(group["last-delivered-id"]) < _parts(stream["last-generated-id"])
+
+
+def _parts(entry: bytes) -> tuple[int, ...]:
+    return tuple(int(part) for part in entry.split(b"-"))
 
 
 def _seconds(entry: bytes) -> float:
