@@ -4,10 +4,13 @@ import json
 from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from faultkit.checker import INVARIANTS, check
 from faultkit.evidence import Answer, Evidence, reason_of, untaken
+from faultkit.fleet import Fleet
+from faultkit.load import CELL, requests
 from faultkit.mutants import MUTANTS, ROOT, Mutant
 from faultkit.timeline import Step, deaths
 
@@ -303,6 +306,10 @@ def plant_i13(e: Evidence) -> None:
     e.logs = "the password is s3cret"
 
 
+def plant_i13_in_an_event(e: Evidence) -> None:
+    event(e, rollback("r", "because of s3cret"))
+
+
 @pytest.mark.parametrize("plant", [f for n, f in sorted(globals().items()) if n.startswith("plant_")])
 def test_a_planted_violation_is_found(plant: Callable[[Evidence], None]) -> None:
     evidence = sound()
@@ -391,6 +398,18 @@ def test_what_left_a_stream_unread_is_noticed() -> None:
     assert untaken(before_7, entry(b"9-0"), 0)
     assert not untaken(before_7, entry(b"9-0"), 1)
     assert not untaken(before_7, entry(b"10-0"), 0)
+
+
+def test_every_secret_and_a_cell_are_canaries(tmp_path: Path) -> None:
+    fleet = Fleet(tmp_path)
+    public = {"verification", "redis-server", "http"}  # public keys, and digests of secrets
+    files = [f for f in (tmp_path / "credentials").rglob("*") if f.is_file() and f.parent.name not in public]
+    assert {str(f.relative_to(tmp_path / "credentials")) for f in files} - fleet.secrets().keys() == {
+        "store/access-key"
+    }
+    assert all(len(secret) >= 16 for secret in fleet.secrets().values())
+    with_cell = [r for r in requests(200, "seed") if CELL.encode() in r.to_json()]
+    assert len(with_cell) == 2
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda m: m.name)

@@ -182,17 +182,6 @@ def over_http(fleet: Fleet) -> None:
             httpx.post(f"{base}/infer", content=body, headers={"Authorization": f"Bearer {key}"}, timeout=10)
 
 
-def secrets_of(fleet: Fleet) -> dict[str, bytes]:
-    """Every secret of the installation by file."""
-    made = fleet.credentials
-    known = [made.redis_password(u) for u in ("operator", "producer", "consumer", *fleet._replicas)]
-    known += [made.store_secret_key, *(made.api_key(n) for n in ("producer", "reader", "operator"))]
-    found = {str(f.relative_to(made.directory)): f.read_bytes().strip() for f in known}
-    for private, _ in made.key_pairs:
-        found[str(private.relative_to(made.directory))] = private.read_bytes().splitlines()[1]
-    return found
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("canaries")
@@ -208,7 +197,7 @@ async def after_the_loop(folder: Path) -> AsyncIterator[tuple[Policed, Client]]:
 async def test_nothing_gets_out_and_every_service_lives_within_its_policies(folder: Path) -> None:
     async with after_the_loop(folder) as (fleet, client):
         assert {name: gate.refused for name, gate in fleet.gates.items()} == {name: [] for name in fleet.gates}
-        hidden = secrets_of(fleet)
+        hidden = fleet.secrets()
         assert len(hidden) == 16
         logs = contents(folder, "*.log")
         assert len(logs) >= 8

@@ -202,6 +202,16 @@ class Fleet:
             await bus.redis.aclose()
             store.close()
 
+    def secrets(self) -> dict[str, bytes]:
+        """Every secret of the installation by file: passwords, keys of the store and of callers, what signs."""
+        made = self.credentials
+        known = [made.redis_password(user) for user in ("operator", "producer", "consumer", *self._replicas)]
+        known += [made.store_secret_key, *(made.api_key(name) for name in ("producer", "reader", "operator"))]
+        found = {str(file.relative_to(made.directory)): file.read_bytes().strip() for file in known}
+        for private, _ in made.key_pairs:
+            found[str(private.relative_to(made.directory))] = private.read_bytes().splitlines()[1]
+        return found
+
     def logs(self) -> str:
         """Everything the services wrote."""
         return "\n".join((self.directory / f"{name}.log").read_text(errors="replace") for name in self.services)

@@ -117,8 +117,7 @@ async def _row(name: str, scenario: Scenario, run: Run) -> checker.Row:
     evidence.steps = await _settled(run)
     await collect(run.client, load.PIPELINE, evidence, run.begun)
     evidence.logs = run.fleet.logs()
-    secrets = run.fleet.credentials.redis_password(), run.fleet.credentials.store_secret_key
-    evidence.canaries = tuple(file.read_text().strip() for file in secrets)
+    evidence.canaries = (load.CELL, *(secret.decode() for secret in run.fleet.secrets().values()))
     return checker.check(name, run.seed, seconds, evidence)
 
 
