@@ -10,6 +10,7 @@ import pytest
 from faultkit.checker import INVARIANTS, check
 from faultkit.evidence import Answer, Evidence, reason_of, untaken
 from faultkit.fleet import Fleet
+from faultkit.kill_points import too_few
 from faultkit.load import CELL, requests
 from faultkit.mutants import MUTANTS, ROOT, Mutant
 from faultkit.timeline import Step, deaths
@@ -398,6 +399,12 @@ def test_what_left_a_stream_unread_is_noticed() -> None:
     assert untaken(before_7, entry(b"9-0"), 0)
     assert not untaken(before_7, entry(b"9-0"), 1)
     assert not untaken(before_7, entry(b"10-0"), 0)
+
+
+def test_a_step_with_too_few_deaths_is_told_of() -> None:
+    assert too_few({("serving", "read"): 20, ("training", "artifact"): 19}, 20) == [
+        "I7: training died 19 of 20 times at artifact"
+    ]
 
 
 def test_every_secret_and_a_cell_are_canaries(tmp_path: Path) -> None:
