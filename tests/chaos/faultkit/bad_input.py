@@ -39,16 +39,18 @@ KINDS: tuple[Callable[[int], bytes], ...] = (
 
 
 async def malformed(run: Run) -> None:
-    """Malformed events of every kind among half as many good ones as come otherwise, on both planes: the good ones'
-    latency does not double, and no service is restarted."""
-    seconds = max(2.0, run.size.requests * 0.25 / 50)
-    await run.publish(run.size.requests * 0.25 / seconds, 0.25)
+    """Malformed events of every kind, on both planes, among a tenth as many good ones: their latency is not twice
+    that of those that came alone before, and no service is restarted."""
+    share = min(1.0, run.size.malformed / 10 / run.size.requests)
+    seconds = max(2.0, run.size.malformed / 1_000)
+    per_second = run.size.requests * share / seconds
+    await run.publish(per_second, share / 4)
     await run.answered()
     alone = await load.latency(run.client, run.evidence.sent)
     good = set(run.evidence.sent)
     lives = {name: len(p.deaths) for name, p in run.fleet.services.items()}
     poisoning = asyncio.create_task(_poison(run, run.size.malformed / seconds))
-    await run.publish(run.size.requests * 0.25 / seconds, 0.25)
+    await run.publish(per_second, share)
     await poisoning
     await run.answered(240)
     among = await load.latency(run.client, run.evidence.sent - good)
