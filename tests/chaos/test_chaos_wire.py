@@ -1,7 +1,9 @@
 """What a broken connection does to the kit: answers that are lost or spoilt on their way."""
 
 import asyncio
+import contextlib
 import hashlib
+from collections.abc import AsyncIterator
 
 import pytest
 from faultkit.proxy import Proxy
@@ -68,6 +70,90 @@ async def test_what_the_dead_left_is_taken_over_in_one_claim(platform: Platform)
     assert len(taken) == 100
     assert all(d.deliveries == 2 for d in taken)
     assert await _claims(platform) - before == 1
+
+
+class Echo(asyncio.Protocol):
+    """Answers with what it is sent."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        assert isinstance(self._transport, asyncio.Transport)
+        self._transport.write(data)
+
+
+@contextlib.asynccontextmanager
+async def echo() -> AsyncIterator[Proxy]:
+    """Before a server that answers with what it is sent."""
+    server = await asyncio.get_running_loop().create_server(Echo, "127.0.0.1", 0)
+    proxy = Proxy(server.sockets[0].getsockname()[1])
+    await proxy.start()
+    try:
+        yield proxy
+    finally:
+        await proxy.stop()
+        server.close()
+
+
+class Line:
+    """A connection through a proxy."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader, self._writer = reader, writer
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def to(cls, proxy: Proxy) -> AsyncIterator["Line"]:
+        reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
+        try:
+            yield cls(reader, writer)
+        finally:
+            writer.close()
+            with contextlib.suppress(ConnectionError):
+                await writer.wait_closed()
+
+    async def ask(self, text: bytes) -> bytes:
+        """The answer, empty when the connection has ended."""
+        try:
+            self._writer.write(text)
+            await self._writer.drain()
+            return await asyncio.wait_for(self._reader.readline(), 30)
+        except ConnectionError:
+            return b""
+
+
+async def test_who_is_refused_gets_no_answer_on_old_and_new_connections() -> None:
+    async with echo() as proxy:
+        async with Line.to(proxy) as old:
+            assert await old.ask(b"hello\n") == b"hello\n"
+            proxy.faults.refuse = True
+            assert await old.ask(b"hello\n") == b""
+        async with Line.to(proxy) as new:
+            assert await new.ask(b"hello\n") == b""
+        proxy.faults.refuse = False
+        async with Line.to(proxy) as next_one:
+            assert await next_one.ask(b"hello\n") == b"hello\n"
+
+
+async def test_what_goes_into_a_black_hole_comes_out_when_it_ends() -> None:
+    async with echo() as proxy, Line.to(proxy) as line:
+        assert await line.ask(b"hello\n") == b"hello\n"
+        proxy.faults.blackhole = True
+        asking = asyncio.create_task(line.ask(b"again\n"))
+        done, _ = await asyncio.wait([asking], timeout=0.3)
+        assert not done
+        proxy.faults.blackhole = False
+        assert await asking == b"again\n"
+
+
+async def test_a_throttled_connection_is_no_faster_than_it_may_be() -> None:
+    async with echo() as proxy, Line.to(proxy) as line:
+        proxy.faults.bytes_per_second = 10_000
+        begun = asyncio.get_running_loop().time()
+        assert len(await line.ask(b"x" * 1_999 + b"\n")) == 2_000
+        # Two thousand bytes there and back: there is no machine on which that is sooner.
+        assert asyncio.get_running_loop().time() - begun > 0.35
 
 
 async def _claims(platform: Platform) -> int:

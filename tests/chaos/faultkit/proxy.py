@@ -16,7 +16,7 @@ class Faults:
     refuse: bool = False
     """New connections are reset, present ones are cut."""
     blackhole: bool = False
-    """Bytes are taken and go nowhere."""
+    """Bytes are taken and go nowhere until it ends."""
     delay_seconds: float = 0.0
     drop_reply: float = 0.0
     """Share of replies that are thrown away, with the connection, after the request has been carried out."""
