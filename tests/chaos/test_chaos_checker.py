@@ -12,7 +12,7 @@ from faultkit.evidence import Answer, Evidence, reason_of, untaken
 from faultkit.fleet import Fleet
 from faultkit.kill_points import too_few
 from faultkit.load import CELL, requests
-from faultkit.mutants import MUTANTS, ROOT, Mutant
+from faultkit.mutants import MUTANTS, ROOT, Mutant, run_all
 from faultkit.timeline import Step, deaths
 
 from tidemill_contracts.artifacts import ArtifactRef
@@ -405,6 +405,17 @@ def test_a_step_with_too_few_deaths_is_told_of() -> None:
     assert too_few({("serving", "read"): 20, ("training", "artifact"): 19}, 20) == [
         "I7: training died 19 of 20 times at artifact"
     ]
+
+
+def test_no_mutant_is_caught_by_tests_that_fail_on_the_source_as_it_is(tmp_path: Path) -> None:
+    tests = tmp_path / "test_it.py"
+    tests.write_text("def test_it():\n    assert False\n")
+    file = "shared/src/tidemill_shared/__init__.py"
+    source = (ROOT / file).read_text()
+    said: list[str] = []
+    assert dict(run_all(said.append, [Mutant("it", file, source, source + "\n", str(tests))])) == {"it": False}
+    assert said[0].startswith("no mutant can be judged")
+    assert "1 failed" in said[0]
 
 
 def test_every_secret_and_a_cell_are_canaries(tmp_path: Path) -> None:
