@@ -1,6 +1,7 @@
 """The checker finds what is planted: each figure and each invariant, on evidence made by hand."""
 
 import json
+import re
 from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -13,6 +14,7 @@ from faultkit.fleet import Fleet
 from faultkit.kill_points import too_few
 from faultkit.load import CELL, requests
 from faultkit.mutants import MUTANTS, ROOT, Mutant, run_all
+from faultkit.scenarios import SCENARIOS
 from faultkit.timeline import Step, deaths
 
 from tidemill_contracts.artifacts import ArtifactRef
@@ -323,6 +325,19 @@ def test_a_planted_violation_is_found(plant: Callable[[Evidence], None]) -> None
 def test_every_invariant_is_planted() -> None:
     planted = {n.split("_")[1].upper() for n in globals() if n.startswith("plant_")}
     assert planted == INVARIANTS.keys()
+
+
+def test_the_page_names_the_rules_and_tests_and_scenarios_that_there_are() -> None:
+    lines = (Path(__file__).parent / "README.md").read_text().splitlines()
+    rows = {cells[1].strip(): cells for line in lines if len(cells := line.split("|")) == 6 and cells[1][:2] == " I"}
+    assert rows.keys() == INVARIANTS.keys()
+    for name, (_, _, _, rule, proofs, _) in rows.items():
+        assert rule.strip(" `") == INVARIANTS[name].__name__
+        tests = re.findall(r"`([^`]+)::(\w+)`", proofs)
+        assert tests, name
+        for file, test in tests:
+            assert re.search(rf"^(async )?def {test}\(", (ROOT / file).read_text(), re.MULTILINE), test
+        assert set(re.findall(r'"([^"]+)"', proofs)) <= SCENARIOS.keys()
 
 
 def test_one_training_after_another_is_sound() -> None:
