@@ -90,11 +90,22 @@ async def collect(client: Any, pipeline: str, evidence: Evidence, since: float =
                 evidence.published_at.setdefault(event.id, _seconds(entry))
     async for key in redis.scan_iter(match=f"{{{client.namespace}*", count=500, _type="stream"):
         await _groups(redis, key.decode(), evidence)
+    evidence.pending = await pending(client)
     async for _, fields in _entries(redis, dead_letter_key(client.namespace)):
         evidence.dead[fields[FIELD.encode()]] += 1
         evidence.dead_reasons[reason_of(fields.get(b"letter", b""))] += 1
     await _objects(client.store, evidence)
     return evidence
+
+
+async def pending(client: Any) -> dict[str, int]:
+    """Entries that a group has not acknowledged, by ``stream group``."""
+    redis, found = client.bus.redis, {}
+    async for key in redis.scan_iter(match=f"{{{client.namespace}*", count=500, _type="stream"):
+        for group in await redis.xinfo_groups(key):
+            if group["pending"]:
+                found[f"{key.decode()} {group['name'].decode()}"] = group["pending"]
+    return found
 
 
 async def _objects(store: Any, evidence: Evidence) -> None:
@@ -132,7 +143,6 @@ async def _groups(redis: Any, stream: str, evidence: Evidence) -> None:
         if untaken(told, group, len(unread)):
             evidence.untaken.append(f"{stream} {name}")
         if group["pending"]:
-            evidence.pending[f"{stream} {name}"] = group["pending"]
             for entry in await redis.xpending_range(stream, name, "-", "+", 1000):
                 evidence.vanished += not await redis.xrange(stream, entry["message_id"], entry["message_id"])
 

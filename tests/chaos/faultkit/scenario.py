@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from faultkit import checker, load, timeline
-from faultkit.evidence import Evidence, collect
+from faultkit.evidence import Evidence, collect, pending
 from faultkit.fleet import Client, Fleet
 
 _SETTLING = 60.0
@@ -33,7 +33,7 @@ class Size:
     steps: int
     """Of how many steps, chosen by the seed."""
     judges_times: bool = False
-    """Whether a latency that doubles fails a row: no test of the suite depends on a clock."""
+    """Whether a latency that doubles or a late recovery fails a row: no test of the suite depends on a clock."""
 
 
 SHORT = Size(
@@ -116,6 +116,10 @@ async def _row(name: str, scenario: Scenario, run: Run) -> checker.Row:
     seconds = time.monotonic() - begun
     evidence.steps = await _settled(run)
     await collect(run.client, load.PIPELINE, evidence, run.begun)
+    deadline = time.monotonic() + _SETTLING
+    while evidence.pending and time.monotonic() < deadline:  # a training that had to wait may have begun meanwhile
+        await asyncio.sleep(0.1)
+        evidence.pending = await pending(run.client)
     evidence.logs = run.fleet.logs()
     evidence.canaries = (load.CELL, *(secret.decode() for secret in run.fleet.secrets().values()))
     return checker.check(name, run.seed, seconds, evidence)
