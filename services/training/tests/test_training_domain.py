@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import skops.io
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.metrics import f1_score
@@ -197,6 +197,7 @@ def test_a_column_of_names_is_encoded_by_its_most_frequent_ones() -> None:
     assert len(kept) == MAX_CATEGORIES and "often" in kept and kept == sorted(kept)
 
 
+@settings(deadline=None)
 @given(
     arrays(np.bool_, 200),
     arrays(np.float64, 200, elements=st.floats(0, 1)),
