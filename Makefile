@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 ARGS ?=
-SOURCES := contracts shared services tests deploy
+SOURCES := conftest.py contracts shared services tests deploy
 TYPED := contracts/src contracts/generate.py contracts/generation contracts/compatibility.py shared/src $(wildcard services/*/src)
 # What others import or are compared with; serving_all.py and monitoring_all.py run what is there already
 PARTS := %/bare_script.py %/http_peers.py %/serving_peers.py %/serving_latency.py %/serving_process.py %/serving_all.py %/monitoring_all.py
