@@ -103,11 +103,6 @@ class Anchoring:
             raise Poison("not_anchored", f"{pipeline}: nothing was anchored; {why}")
         return anchored
 
-    async def present(self, event: Event[Any], reason: str, since: datetime | None = None) -> ModelAnchored | None:
-        """Anchor the champion, unless the pipeline wants no anchor: on its own test rows, or on the newest ones from
-        ``since`` on."""
-        return await self._chosen(event, await self._registry.champion(event.pipeline), reason, since)
-
     async def _chosen(
         self,
         event: Event[Any],
@@ -117,6 +112,8 @@ class Anchoring:
         *,
         after: int | None = None,
     ) -> ModelAnchored | None:
+        """Anchor the champion, unless the pipeline wants no anchor: on its own test rows, or on the newest ones from
+        ``since`` on."""
         spec = await self._pipelines.spec(event.pipeline)
         if champion is None or spec is None or spec.promotion.anchor == "off":
             return None
