@@ -8,9 +8,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from faultkit.checker import INVARIANTS, check
+from faultkit.checker import check
 from faultkit.evidence import Answer, Evidence, reason_of, untaken
 from faultkit.fleet import Fleet
+from faultkit.invariants import INVARIANTS
 from faultkit.kill_points import too_few
 from faultkit.load import CELL, requests
 from faultkit.mutants import MUTANTS, ROOT, Mutant, run_all
