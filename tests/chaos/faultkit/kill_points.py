@@ -129,7 +129,7 @@ async def die_at_each_step(run: Run) -> None:
     if missing := await load.without_champion(run.client, names, 240):
         run.evidence.complaints.append(f"I7: {len(missing)} of {len(names)} pipelines have no model")
     await run.answered()
-    run.evidence.longest_recovery = RECOVERY_SECONDS if run.size.judges_times else None
+    run.evidence.longest_recovery = RECOVERY_SECONDS
     died = {point: run.size.deaths - left for point, left in plan.left.items()}
     run.evidence.figures |= {"pipelines": len(names), "steps": len(died), "deaths": len(run.evidence.killed)}
     run.evidence.figures["fewest_deaths_at_a_step"] = min(died.values())

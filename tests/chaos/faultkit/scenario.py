@@ -33,7 +33,7 @@ class Size:
     steps: int
     """Of how many steps, chosen by the seed."""
     judges_times: bool = False
-    """Whether a latency that doubles or a late recovery fails a row: no test of the suite depends on a clock."""
+    """Whether a latency that doubles fails a row."""
 
 
 SHORT = Size(
