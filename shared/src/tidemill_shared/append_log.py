@@ -27,7 +27,8 @@ class AppendLog(Generic[DocumentT]):
         self._document = document
         self._known = 0
 
-    def _key(self, sequence: int) -> str:
+    def key(self, sequence: int) -> str:
+        """Where an entry lies."""
         return f"{self._prefix}{sequence:08d}.json"
 
     async def height(self) -> int:
@@ -37,7 +38,7 @@ class AppendLog(Generic[DocumentT]):
             if not self._known:
                 return 0
         # Entries are consecutive: from the last one known, look for followers instead of listing everything again.
-        while await self._store.exists(self._key(self._known + 1)):
+        while await self._store.exists(self.key(self._known + 1)):
             self._known += 1
         return self._known
 
@@ -57,17 +58,17 @@ class AppendLog(Generic[DocumentT]):
 
     async def append(self, sequence: int, document: DocumentT) -> ArtifactRef:
         """Write entry ``sequence``, which must be the next one. Raises Poison when it is taken."""
-        if await self._store.exists(self._key(sequence)):
-            raise Poison("sequence_taken", f"{self._key(sequence)} exists already: two writers without a lock?")
-        return await self._store.put_document(self._key(sequence), document)
+        if await self._store.exists(self.key(sequence)):
+            raise Poison("sequence_taken", f"{self.key(sequence)} exists already: two writers without a lock?")
+        return await self._store.put_document(self.key(sequence), document)
 
     async def _read(self, sequence: int) -> DocumentT:
         """An entry that is known to be there. Raises ObjectMissing, never Poison: a later delivery may find it."""
         for pause in (*_PAUSES, None):
-            document = await self._store.read_document(self._key(sequence), self._document)
+            document = await self._store.read_document(self.key(sequence), self._document)
             if document is not None:
                 return document
             if pause is not None:
                 await asyncio.sleep(pause)
         self._known = 0  # the listing that named it may have been spoilt on its way: ask again
-        raise ObjectMissing(f"{self._key(sequence)} is named by the store but cannot be read")
+        raise ObjectMissing(f"{self.key(sequence)} is named by the store but cannot be read")

@@ -25,6 +25,7 @@ from tidemill_shared.service import Service
 from tidemill_shared.store import reference
 from tidemill_validation.packages import Packages
 from tidemill_validation.promoting import Registry
+from tidemill_validation.sealed_log import SealedLog
 from tidemill_validation.work import freeze
 
 log = logger(__name__)
@@ -52,34 +53,15 @@ class Anchoring:
         self._packages = packages
         self._child = child
         self._least = least
-        self._logs: dict[str, AppendLog[Anchor]] = {}
+        self._log = SealedLog(service.store, Anchor, anchors_prefix, seal.check.opened_anchor)
 
     async def current(self, pipeline: str) -> Anchor | None:
         """The present anchor; an entry that somebody else put there is none."""
-        for sequence in range(await self._log(pipeline).height(), 0, -1):
-            anchor = await self._entry(pipeline, sequence)
-            if anchor:
-                return anchor
-        return None
+        return await self._log.newest(pipeline)
 
     async def _caused_by(self, cause: Event[Any]) -> Anchor | None:
         """The anchor that this event has led to, however long ago: what is signed stays signed, and may come again."""
-        for sequence in range(await self._log(cause.pipeline).height(), 0, -1):
-            anchor = await self._entry(cause.pipeline, sequence)
-            if anchor and anchor.cause == cause.id:
-                return anchor
-        return None
-
-    async def _entry(self, pipeline: str, sequence: int) -> Anchor | None:
-        """An entry of our own; None for one that is missing or that somebody else put there."""
-        data = await self._store.read(anchor_key(pipeline, sequence))
-        if data is None:
-            return None
-        try:
-            return self._seal.check.opened_anchor(data, pipeline, sequence)
-        except Poison as error:
-            log.error("not an anchor of ours", pipeline=pipeline, sequence=sequence, why=str(error))
-            return None
+        return await self._log.newest(cause.pipeline, lambda anchor: anchor.cause == cause.id)
 
     async def on_anchor_requested(self, event: AnchorRequested) -> ModelAnchored:
         """A person makes the present champion the anchor. Raises Poison where it is not the model the person meant, or
@@ -167,7 +149,7 @@ class Anchoring:
             done = await self._caused_by(event)
             if done:
                 return announced(event, done)
-            height = await self._log(pipeline).height()
+            height = await self._log.height(pipeline)
             if after is not None and after != height:
                 why = f"it was asked before anchor {after + 1}, and there are {height} by now"
                 raise Poison("another_anchor", f"{pipeline}: {why}; look again and ask again")
@@ -193,7 +175,7 @@ class Anchoring:
                 anchored_at=datetime.now(UTC),
             )
             anchor = self._seal.sealed(anchor)
-            await self._log(pipeline).append(anchor.sequence, anchor)
+            await self._log.append(pipeline, anchor.sequence, anchor)
         log.info("anchored", pipeline=pipeline, version=anchor.version, sequence=anchor.sequence, rows=rows)
         return announced(event, anchor)
 
@@ -203,9 +185,6 @@ class Anchoring:
         ordered = sorted(parts, key=lambda part: part.first_ordinal)
         paths = tuple([await self._store.cached(part.file) for part in ordered])
         return await self._child.run(freeze, paths, dataset.from_ordinal, since, newest, file) if paths else 0
-
-    def _log(self, pipeline: str) -> AppendLog[Anchor]:
-        return self._logs.setdefault(pipeline, AppendLog(self._store, anchors_prefix(pipeline), Anchor))
 
 
 def announced(cause: Event[Any], anchor: Anchor) -> ModelAnchored:

@@ -9,12 +9,12 @@ from tidemill_contracts.envelope import Event
 from tidemill_contracts.events import ModelPromoted
 from tidemill_contracts.names import Version
 from tidemill_contracts.promotion import PromotedModel, Promotion
-from tidemill_shared.append_log import AppendLog
-from tidemill_shared.errors import Poison, Retryable
+from tidemill_shared.errors import Retryable
 from tidemill_shared.log import logger
 from tidemill_shared.seal import PromotionSeal
 from tidemill_shared.service import Service
 from tidemill_shared.store import reference
+from tidemill_validation.sealed_log import SealedLog
 
 log = logger(__name__)
 _REMEMBERED = 64
@@ -39,37 +39,17 @@ class Registry:
     """Reads and appends promotions."""
 
     def __init__(self, service: Service, seal: PromotionSeal) -> None:
-        self._store = service.store
         self._bus = service.bus
         self._seal = seal
-        self._logs: dict[str, AppendLog[Promotion]] = {}
-
-    def _log(self, pipeline: str) -> AppendLog[Promotion]:
-        return self._logs.setdefault(pipeline, AppendLog(self._store, promotions_prefix(pipeline), Promotion))
-
-    async def _entry(self, pipeline: str, sequence: int) -> Promotion | None:
-        """An entry of our own; None for one that is missing or that somebody else put there."""
-        data = await self._store.read(promotion_key(pipeline, sequence))
-        if data is None:
-            return None
-        try:
-            return self._seal.check.opened(data, pipeline, sequence)
-        except Poison as error:
-            log.error("not a promotion of ours", pipeline=pipeline, sequence=sequence, why=str(error))
-            return None
+        self._log = SealedLog(service.store, Promotion, promotions_prefix, seal.check.opened)
 
     async def champion(self, pipeline: str) -> Promotion | None:
         """The newest promotion."""
-        for sequence in range(await self._log(pipeline).height(), 0, -1):
-            promotion = await self._entry(pipeline, sequence)
-            if promotion:
-                return promotion
-        return None
+        return await self._log.newest(pipeline)
 
     async def history(self, pipeline: str) -> list[Promotion]:
         """All promotions, oldest first."""
-        found = [await self._entry(pipeline, sequence) for sequence in await self._log(pipeline).sequences()]
-        return [promotion for promotion in found if promotion]
+        return await self._log.all(pipeline)
 
     async def withdrawn(self, pipeline: str) -> set[Version]:
         """Champions that proved worse than the one before them, and are not promoted again."""
@@ -77,20 +57,13 @@ class Registry:
 
     async def of_version(self, pipeline: str, version: Version) -> Promotion | None:
         """The newest promotion of a version."""
-        for sequence in range(await self._log(pipeline).height(), 0, -1):
-            promotion = await self._entry(pipeline, sequence)
-            if promotion and promotion.version == version:
-                return promotion
-        return None
+        return await self._log.newest(pipeline, lambda promotion: promotion.version == version)
 
     async def caused_by(self, cause: Event[Any]) -> Promotion | None:
         """The promotion that this event has led to, when it was handled before."""
         newest = await self.champion(cause.pipeline)
-        for sequence in range(newest.sequence if newest else 0, 0, -1)[:_REMEMBERED]:
-            promotion = await self._entry(cause.pipeline, sequence)
-            if promotion and promotion.cause == cause.id:
-                return promotion
-        return None
+        after = newest.sequence - _REMEMBERED if newest else 0
+        return await self._log.newest(cause.pipeline, lambda promotion: promotion.cause == cause.id, after=after)
 
     async def promote(
         self, cause: Event[Any], choice: Choice, *, against: tuple[str | None] | None = None
@@ -113,7 +86,7 @@ class Registry:
             promotion = Promotion(
                 kind=choice.kind,
                 pipeline=pipeline,
-                sequence=await self._log(pipeline).height() + 1,
+                sequence=await self._log.height(pipeline) + 1,
                 version=choice.version,
                 manifest=choice.manifest,
                 attestation=choice.attestation,
@@ -125,7 +98,7 @@ class Registry:
                 promoted_at=datetime.now(UTC),
             )
             promotion = self._seal.sealed(promotion)
-            await self._log(pipeline).append(promotion.sequence, promotion)
+            await self._log.append(pipeline, promotion.sequence, promotion)
         log.info("promoted", pipeline=pipeline, version=choice.version, sequence=promotion.sequence, kind=choice.kind)
         return announced(cause, promotion)
 
