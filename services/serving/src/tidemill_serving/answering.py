@@ -1,6 +1,5 @@
 """A batch of requests into answers: one model call, one answer a request."""
 
-import asyncio
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -10,6 +9,7 @@ from tidemill_contracts.events import PredictionsRequested
 from tidemill_contracts.registry import InvalidEvent
 from tidemill_contracts.streams import state_key, stream_key
 from tidemill_serving import decode, encode
+from tidemill_serving.calls import Calls
 from tidemill_serving.decode import Request
 from tidemill_serving.domain.features import Matrices, Refusal, matrices
 from tidemill_serving.domain.model import Model, Scalar
@@ -25,18 +25,21 @@ from tidemill_shared.telemetry import histogram
 
 _TABLE = PredictionsRequested.type_name()
 _LARGE_BYTES = 64 * 1024
-"""From here on a batch is worth a thread, so that health checks and lease renewals go on."""
+"""Above it a batch is worth a thread, so that health checks and lease renewals go on."""
 ReadT = TypeVar("ReadT", Request, Table)
 
 
 class Answering:
     """The handler of the prediction lanes."""
 
-    def __init__(self, models: Models, rollouts: Rollouts, namespace: str, once_seconds: float) -> None:
+    def __init__(
+        self, models: Models, rollouts: Rollouts, namespace: str, once_seconds: float, calls: Calls | None = None
+    ) -> None:
         self._models = models
         self._rollouts = rollouts
         self._namespace = namespace
         self._once_seconds = once_seconds
+        self._calls = calls or Calls()
 
     async def on_batch(self, pipeline: str, batch: list[Delivery]) -> Completion:
         """Every request gets exactly one answer; what is no request goes to the dead letters."""
@@ -46,10 +49,11 @@ class Answering:
         loaded = await self._models.ensure(pipeline)
         tried = self._rollouts.beside(pipeline, loaded, batch)
         work = Work(pipeline, self._namespace, loaded) if tried is None else tried
-        if sum(len(delivery.body) for delivery in batch) < _LARGE_BYTES:
-            completion = work.complete(batch, self._once_seconds)
+        model, load = loaded.model if loaded else None, sum(len(delivery.body) for delivery in batch) / _LARGE_BYTES
+        if self._calls.inline(model, load):
+            completion = self._calls.here(model, load, work.complete, batch, self._once_seconds)
         else:
-            completion = await asyncio.to_thread(work.complete, batch, self._once_seconds)
+            completion = await self._calls.apart(model, load, work.complete, batch, self._once_seconds)
         told(pipeline, work.answered, work.refused)
         histogram("tidemill.serving.batch.duration").record(time.perf_counter() - started, {"pipeline": pipeline})
         return completion

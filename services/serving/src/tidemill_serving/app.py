@@ -12,6 +12,7 @@ from tidemill_contracts.events import (
 )
 from tidemill_serving.answering import Answering, works
 from tidemill_serving.batches import Batches
+from tidemill_serving.calls import Calls
 from tidemill_serving.garbage import look_rarely
 from tidemill_serving.http import Protocol
 from tidemill_serving.large_tables import LargeTables
@@ -31,7 +32,8 @@ def build(settings: ServingSettings) -> Service:
     check = PromotionCheck.of(settings.keys)
     models = Models(service, loader, check, settings.serving)
     rollouts = Rollouts(service, models, loader, check, works(settings.namespace), settings.serving)
-    answering = Answering(models, rollouts, settings.namespace, settings.delivery.once_seconds)
+    calls = Calls()
+    answering = Answering(models, rollouts, settings.namespace, settings.delivery.once_seconds, calls)
     service.bus.consume(models.on_model_promoted)
     service.bus.tail(ModelPromoted, models.follow)
     service.bus.tail(RolloutChanged, rollouts.follow)
@@ -46,7 +48,7 @@ def build(settings: ServingSettings) -> Service:
     service.on_stop(tables.stop)
     service.mount(
         Protocol(
-            models, rollouts.beside_asked, service.bus, service.pipelines, service.store, settings.serving
+            models, rollouts.beside_asked, service.bus, service.pipelines, service.store, settings.serving, calls
         ).routes(),
         "predict",
     )

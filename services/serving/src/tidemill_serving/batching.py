@@ -4,6 +4,7 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
 
+from tidemill_serving.calls import Calls
 from tidemill_serving.domain.cells import Part, alone, together
 from tidemill_serving.domain.model import Model
 from tidemill_serving.reply import Answers, shares
@@ -14,18 +15,18 @@ _MOST_ROWS = 1024
 _INLINE_ROWS = 128
 """A call of more rows is worth a thread, so that requests go on being read while the model computes."""
 Run = Callable[..., Awaitable[list["Answers | Exception"]]]
-"""How ``_answers`` is called in a thread. It may raise TimeoutError."""
+"""How ``_answers`` is called where not by ``Calls``. It may raise TimeoutError."""
 Waiting = tuple[Part, "asyncio.Future[Answers]"]
 
 
 class Batcher:
-    """Joins the requests for each model; one call a model at a time. With ``run`` every call is worth a thread."""
+    """Joins the requests for each model; one call a model at a time. With ``run`` every call is made by that."""
 
-    def __init__(self, run: Run | None = None) -> None:
-        self._run: Run = run or asyncio.to_thread
-        self._inline_rows = 0 if run else _INLINE_ROWS
+    def __init__(self, calls: Calls | None = None, run: Run | None = None) -> None:
+        self._calls = calls or Calls()
+        self._run = run
         self._queues: dict[Model, deque[Waiting]] = {}
-        self._calls: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def predict(self, model: Model, inputs: Part) -> Answers:
         """As ``Model.predict``; raises what the model raises on these very rows, or BadRequest for one of them."""
@@ -44,17 +45,21 @@ class Batcher:
         batch = _take(queue)
         if not batch:
             del self._queues[model]
-        elif sum(len(inputs) for inputs, _ in batch) <= self._inline_rows:
-            _settle(batch, _answers(model, [inputs for inputs, _ in batch]))
+        elif self._run is None and self._calls.inline(model, load := _load(batch)):
+            _settle(batch, self._calls.here(model, load, _answers, model, [inputs for inputs, _ in batch]))
             asyncio.get_running_loop().call_soon(self._turn, model, queue)
         else:
             call = asyncio.get_running_loop().create_task(self._call(model, queue, batch))
-            self._calls.add(call)
-            call.add_done_callback(self._calls.discard)
+            self._tasks.add(call)
+            call.add_done_callback(self._tasks.discard)
 
     async def _call(self, model: Model, queue: deque[Waiting], batch: list[Waiting]) -> None:
+        parts = [inputs for inputs, _ in batch]
         try:
-            answers = await self._run(_answers, model, [inputs for inputs, _ in batch])
+            if self._run:
+                answers = await self._run(_answers, model, parts)
+            else:
+                answers = await self._calls.apart(model, _load(batch), _answers, model, parts)
         except TimeoutError as error:
             answers = [error] * len(batch)
         _settle(batch, answers)
@@ -71,6 +76,10 @@ def _take(queue: deque[Waiting]) -> list[Waiting]:
             batch.append(waiting)
             rows += len(waiting[0])
     return batch
+
+
+def _load(batch: list[Waiting]) -> float:
+    return sum(len(inputs) for inputs, _ in batch) / _INLINE_ROWS
 
 
 def _answers(model: Model, parts: list[Part]) -> list[Answers | Exception]:

@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount, Route
 
+from tidemill_serving.calls import Calls
 from tidemill_serving.domain import protocol
 from tidemill_serving.explaining import Explaining
 from tidemill_serving.inference import Beside, Inference
@@ -41,7 +42,14 @@ class Protocol:
     """The protocol's endpoints."""
 
     def __init__(
-        self, models: Models, beside: Beside, bus: Bus, pipelines: Pipelines, store: Store, settings: ServingGroup
+        self,
+        models: Models,
+        beside: Beside,
+        bus: Bus,
+        pipelines: Pipelines,
+        store: Store,
+        settings: ServingGroup,
+        calls: Calls | None = None,
     ) -> None:
         self._models = models
         self._beside = beside
@@ -49,6 +57,7 @@ class Protocol:
         self._bus = bus
         self._pipelines = pipelines
         self._settings = settings
+        self._calls = calls
 
     def routes(self) -> list[BaseRoute]:
         """Everything below ``/v2``, where every error has the protocol's body."""
@@ -67,7 +76,7 @@ class Protocol:
             routes=[Route(path, endpoint, methods=[method]) for path, endpoint, method in table],
             exception_handlers={HTTPException: _on_http_error},
         )
-        infer = Inference(self.find, self._beside, self._settings)
+        infer = Inference(self.find, self._beside, self._settings, self._calls)
         # The hot path comes first, and outside the mount's second stack of middleware. The protocol's root has no
         # slash at its end, which a mount alone would insist on.
         return [

@@ -13,6 +13,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from tidemill_serving.batching import Batcher
 from tidemill_serving.body import Body
+from tidemill_serving.calls import Calls
 from tidemill_serving.domain import protocol
 from tidemill_serving.domain.cells import Part
 from tidemill_serving.domain.tensor import BadRequest
@@ -35,11 +36,11 @@ _JSON = (b"content-type", b"application/json")
 class Inference:
     """``POST …/infer``."""
 
-    def __init__(self, find: Find, beside: Beside, settings: ServingGroup) -> None:
+    def __init__(self, find: Find, beside: Beside, settings: ServingGroup, calls: Calls | None = None) -> None:
         self._find = find
         self._beside = beside
         self._settings = settings
-        self._batcher = Batcher()
+        self._batcher = Batcher(calls)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; whatever is wrong with it becomes the protocol's error body."""

@@ -43,7 +43,7 @@ class Running:
     """HTTP requests of a shadow stage, with the champion that answered them."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "batcher", Batcher(self.apart.run))
+        object.__setattr__(self, "batcher", Batcher(run=self.apart.run))
 
     def asked(self, champion: Loaded, body: bytes) -> None:
         """For the shadow, if there is room."""
