@@ -60,7 +60,9 @@ class Observation(Document):
     failed: int = Field(default=0, ge=0)
     """Rows without an answer."""
     calls: dict[str, int] = Field(default_factory=dict)
-    """Batches by duration: bin ``k`` ends at 1.25 to the power of k microseconds."""
+    """Calls by duration: bin ``k`` ends at 1.25 to the power of k microseconds."""
+    routes: dict[str, dict[str, int]] = Field(default_factory=dict)
+    """The same apart by how the rows came: ``stream`` (a call is a batch) or ``http`` (a request's share of a call)."""
     answers: dict[str, int] = Field(default_factory=dict)
     """Rows by prediction: a class as text, or the number of a value's bin."""
 
@@ -90,7 +92,7 @@ class Evidence(Document):
     champion_rows: int
     champion_failed: int
     milliseconds: float | None = None
-    """Median of a call."""
+    """Median of a call, on the route (stream or HTTP) on which both models had the most."""
     champion_milliseconds: float | None = None
     distance: float | None = None
     """Total variation between the predictions, noise taken off."""

@@ -254,6 +254,7 @@ async def test_no_answer_of_the_champions_waits_for_a_slow_challenger(
         seen = await observed(platform, 1, len(ids))
     theirs = {id_ for id_ in ids if chosen(id_, new, threshold(0.5))}
     assert early == set(ids) - theirs and len(theirs) > 10
+    assert seen.data.champion.routes.keys() == seen.data.challenger.routes.keys() == {"stream"}
     assert {id_ for id_, a in found.items() if a.data.model_version == new} == theirs
     assert (seen.data.challenger.rows, seen.data.challenger.failed) == (len(theirs), 0)
 
@@ -369,11 +370,16 @@ def test_shares_grow_and_fit_their_name() -> None:
 
 def test_values_fall_into_bins_and_durations_too() -> None:
     tally = Tally("a" * 12, (0.0, 10.0))
-    tally.add([-1.0, 5.0, 5, 11.0], 1, 0.001)
+    tally.add([-1.0, 5.0, 5, 11.0], 1, 0.001, "stream")
     found = tally.observation()
     assert (found.rows, found.failed, found.answers) == (5, 1, {"0": 1, "1": 2, "2": 1})
     (k,) = map(int, found.calls)
     assert 1.25 ** (k - 1) < 1000 <= 1.25**k
+    for seconds in (0.001, 0.1, None):
+        tally.add([1.0], 0, seconds, "http")
+    found = tally.observation()
+    assert found.routes == {"http": {str(k): 1, "52": 1}, "stream": {str(k): 1}}
+    assert found.calls == {str(k): 2, "52": 1}
 
 
 async def test_a_shadow_answers_in_silence_and_leaves_no_group_behind(
@@ -532,3 +538,4 @@ async def test_requests_over_http_are_shared_by_their_ids(
     assert outputs == {champion: ["yes"], new: ["no"]}
     assert pinned.json()["model_version"] == champion and wrong.status_code == 400
     assert seen.data.challenger.rows >= len(theirs)
+    assert seen.data.champion.routes.keys() == seen.data.challenger.routes.keys() == {"http"}

@@ -30,7 +30,7 @@ from tidemill_validation.app import build
 from tidemill_validation.conducting import Conducting
 from tidemill_validation.domain import rollout
 from tidemill_validation.domain.rollout import Counts, Limits
-from tidemill_validation.observations import Observations
+from tidemill_validation.observations import Observations, counts_of
 from tidemill_validation.owed import Owed
 from tidemill_validation.packages import Packages
 from tidemill_validation.promoting import Choice, Registry
@@ -398,25 +398,25 @@ async def test_a_promotion_whose_model_fails_in_production_is_taken_back_for_goo
 
 
 LIMITS = Limits(rows=200, seconds=10.0, errors=0.01, slowdown=3.0, distance=0.3, step=1.25)
-FINE = Counts(1_000, 2, {30: 100}, {"yes": 500, "no": 500})
+FINE = Counts(1_000, 2, {"stream": {30: 100}}, {"yes": 500, "no": 500})
 
 
 @pytest.mark.parametrize(
     ("counts", "seconds", "action", "code"),
     [
         (Counts(10, 10), 99.0, "wait", ""),
-        (Counts(199, 0, {30: 20}, {"yes": 100, "no": 99}), 99.0, "wait", ""),
-        (Counts(200, 0, {30: 20}, {"yes": 100, "no": 100}), 9.0, "wait", ""),
-        (Counts(200, 2, {33: 20}, {"yes": 100, "no": 98}), 10.0, "go", ""),
-        (Counts(200, 4, {30: 20}, {"yes": 98, "no": 98}), 10.0, "stop", "rollout_errors"),
-        (Counts(100, 3, {30: 20}, {"yes": 49, "no": 48}), 1.0, "wait", ""),
-        (Counts(100, 20, {30: 20}, {"yes": 40, "no": 40}), 1.0, "stop", "rollout_errors"),
-        (Counts(100, 0, {40: 20}, {"yes": 50, "no": 50}), 1.0, "stop", "rollout_latency"),
-        (Counts(100, 0, {40: 9}, {"yes": 50, "no": 50}), 1.0, "wait", ""),
-        (Counts(100, 0, {30: 20}, {"yes": 90, "no": 10}), 1.0, "wait", ""),
-        (Counts(100, 0, {30: 20}, {"yes": 100}), 1.0, "stop", "rollout_distance"),
-        (Counts(200, 0, {30: 20}, {"yes": 200}), 10.0, "stop", "rollout_distance"),
-        (Counts(200, 0, {30: 20}, {"yes": 130, "no": 70}), 10.0, "go", ""),
+        (Counts(199, 0, {"stream": {30: 20}}, {"yes": 100, "no": 99}), 99.0, "wait", ""),
+        (Counts(200, 0, {"stream": {30: 20}}, {"yes": 100, "no": 100}), 9.0, "wait", ""),
+        (Counts(200, 2, {"stream": {33: 20}}, {"yes": 100, "no": 98}), 10.0, "go", ""),
+        (Counts(200, 4, {"stream": {30: 20}}, {"yes": 98, "no": 98}), 10.0, "stop", "rollout_errors"),
+        (Counts(100, 3, {"stream": {30: 20}}, {"yes": 49, "no": 48}), 1.0, "wait", ""),
+        (Counts(100, 20, {"stream": {30: 20}}, {"yes": 40, "no": 40}), 1.0, "stop", "rollout_errors"),
+        (Counts(100, 0, {"stream": {40: 20}}, {"yes": 50, "no": 50}), 1.0, "stop", "rollout_latency"),
+        (Counts(100, 0, {"stream": {40: 9}}, {"yes": 50, "no": 50}), 1.0, "wait", ""),
+        (Counts(100, 0, {"stream": {30: 20}}, {"yes": 90, "no": 10}), 1.0, "wait", ""),
+        (Counts(100, 0, {"stream": {30: 20}}, {"yes": 100}), 1.0, "stop", "rollout_distance"),
+        (Counts(200, 0, {"stream": {30: 20}}, {"yes": 200}), 10.0, "stop", "rollout_distance"),
+        (Counts(200, 0, {"stream": {30: 20}}, {"yes": 130, "no": 70}), 10.0, "go", ""),
     ],
 )
 def test_what_a_stage_leads_to(counts: Counts, seconds: float, action: str, code: str) -> None:
@@ -425,9 +425,36 @@ def test_what_a_stage_leads_to(counts: Counts, seconds: float, action: str, code
 
 
 def test_short_calls_may_be_several_times_longer() -> None:
-    champion = Counts(100, 0, {20: 50}, {"yes": 100})  # 87 µs
-    assert rollout.judge(champion, Counts(100, 0, {28: 50}, {"yes": 100}), LIMITS, 1.0).action == "wait"
-    assert rollout.judge(champion, Counts(100, 0, {32: 50}, {"yes": 100}), LIMITS, 1.0).code == "rollout_latency"
+    champion = Counts(100, 0, {"stream": {20: 50}}, {"yes": 100})  # 87 µs
+    assert rollout.judge(champion, Counts(100, 0, {"stream": {28: 50}}, {"yes": 100}), LIMITS, 1.0).action == "wait"
+    longer = Counts(100, 0, {"stream": {32: 50}}, {"yes": 100})
+    assert rollout.judge(champion, longer, LIMITS, 1.0).code == "rollout_latency"
+
+
+def test_calls_are_compared_with_calls_of_their_own_route() -> None:
+    """Equal models, of which the one answers mostly over HTTP, the other mostly in the stream."""
+    batch, request = 45, 20  # 20 ms, 78 µs
+    champion = Counts(1_000, 0, {"stream": {batch: 20}, "http": {request: 900}}, {"yes": 1_000})
+    challenger = Counts(100, 0, {"stream": {batch: 60}, "http": {request: 12}}, {"yes": 100})
+    assert rollout.judge(champion, challenger, LIMITS, 1.0).action == "wait"
+    first, second = rollout.paces(champion, challenger, LIMITS.step)
+    assert (first.route, first.calls, second.route, second.calls) == ("stream", 20, "http", 12)
+    assert first.milliseconds == first.champion_milliseconds
+    nowhere_else = Counts(100, 0, {"stream": {batch: 60}}, {"yes": 100})
+    http_alone = Counts(1_000, 0, {"http": {request: 900}}, {"yes": 1_000})
+    assert rollout.judge(http_alone, nowhere_else, LIMITS, 1.0).action == "wait"
+    slower = Counts(100, 0, {"stream": {batch: 60}, "http": {40: 12}}, {"yes": 100})
+    verdict = rollout.judge(champion, slower, LIMITS, 1.0)
+    assert (verdict.action, verdict.code) == ("stop", "rollout_latency")
+    assert "a call (http) takes" in verdict.reason
+
+
+def test_counts_that_name_no_route_are_compared_with_their_like() -> None:
+    old, new = {"30": 50}, {"routes": {"stream": {"30": 50}}, "calls": {"30": 50}}
+    seen = [counts_of(Observation(version=A, rows=50, **said)) for said in ({"calls": old}, new)]
+    assert [list(counts.calls) for counts in seen] == [[""], ["stream"]]
+    assert rollout.paces(seen[0], seen[1], LIMITS.step) == []
+    assert (seen[0] + seen[1]).calls == {"": {30: 50}, "stream": {30: 50}}
 
 
 def test_the_noise_of_the_distance_is_what_equal_models_show() -> None:

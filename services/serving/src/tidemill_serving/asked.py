@@ -68,7 +68,7 @@ def scored(body: bytes, loaded: Loaded, max_rows: int, tally: Tally) -> Outcome:
         error = "bad_request"
     except Exception:
         error = "model_failed"
-    tally.add(values, 0 if error is None else 1, clock() - started)
+    tally.add(values, 0 if error is None else 1, clock() - started, "http")
     return Outcome(id_ if isinstance(id_, str) else None, values, error)
 
 

@@ -91,9 +91,9 @@ class Inference:
         try:
             reply, answers = await self._by(name, loaded, body, batcher)
         except (BadRequest, HTTPException, TimeoutError):
-            tally.add((), 1, None)
+            tally.add((), 1, None, "http")
             raise
-        tally.add(answers.values, 0, answers.seconds)
+        tally.add(answers.values, 0, answers.seconds, "http")
         return reply
 
     async def _by(self, name: str, loaded: Loaded, body: Body, batcher: Batcher) -> tuple[bytes, Answers]:

@@ -6,7 +6,7 @@ import time
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import orjson
 
@@ -19,6 +19,8 @@ _CLASSES = 200
 _OTHER = "(other)"
 _LABEL = 100
 """Characters of a class that are kept."""
+Route = Literal["stream", "http"]
+"""How rows came: a call is a batch of the stream, or a request's share of one."""
 
 
 def clock() -> float:
@@ -35,7 +37,7 @@ class Tally:
         self._edges = edges
         self._lock = threading.Lock()
         self._rows = self._failed = 0
-        self._calls: Counter[int] = Counter()
+        self._calls: dict[Route, Counter[int]] = {}
         self._answers: Counter[str] = Counter()
 
     @property
@@ -57,9 +59,9 @@ class Tally:
                 failed += data["error"] != EXPIRED.error
             else:
                 found.append(data["prediction"])
-        self.add(found, failed, seconds)
+        self.add(found, failed, seconds, "stream")
 
-    def add(self, predictions: Sequence[Any], failed: int, seconds: float | None) -> None:
+    def add(self, predictions: Sequence[Any], failed: int, seconds: float | None, route: Route) -> None:
         """Predictions, rows without one, and how long all of them took; None where no call was timed."""
         if not predictions and not failed:
             return
@@ -68,7 +70,7 @@ class Tally:
             self._rows += len(predictions) + failed
             self._failed += failed
             if seconds is not None:
-                self._calls[_bin(seconds)] += 1
+                self._calls.setdefault(route, Counter())[_bin(seconds)] += 1
             for key, n in keys.items():
                 self._answers[key if key in self._answers or len(self._answers) < _CLASSES else _OTHER] += n
 
@@ -84,13 +86,18 @@ class Tally:
                 version=self.version,
                 rows=self._rows,
                 failed=self._failed,
-                calls={str(k): n for k, n in sorted(self._calls.items())},
+                calls=_bins(sum(self._calls.values(), Counter())),
+                routes={route: _bins(calls) for route, calls in sorted(self._calls.items())},
                 answers=dict(sorted(self._answers.items())),
             )
 
 
 def _refused(groups: Iterable[dict[str, Any]]) -> int:
     return sum(len(group["prediction_ids"]) for group in groups if group["error"] != EXPIRED.error)
+
+
+def _bins(calls: Counter[int]) -> dict[str, int]:
+    return {str(k): n for k, n in sorted(calls.items())}
 
 
 def _bin(seconds: float) -> int:

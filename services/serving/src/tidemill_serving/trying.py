@@ -165,7 +165,7 @@ def timed(work: Work, batch: list[Delivery], once_seconds: float) -> tuple[Compl
 
 def _take(tally: Tally, found: Completion | None, rows: int, seconds: float) -> None:
     if found is None:
-        tally.add((), rows, seconds)
+        tally.add((), rows, seconds, "stream")
     else:
         tally.take(bodies(found), seconds)
 

@@ -60,7 +60,7 @@ def _of(raw: dict[bytes, bytes], subject: tuple[int, int | None]) -> dict[bytes,
 def _together(observed: Iterable[ObservedRollout]) -> Seen:
     champion = challenger = Counts()
     for seen in observed:
-        champion, challenger = champion + _counts(seen.champion), challenger + _counts(seen.challenger)
+        champion, challenger = champion + counts_of(seen.champion), challenger + counts_of(seen.challenger)
     return Seen(champion, challenger)
 
 
@@ -72,8 +72,12 @@ def _rows(seen: ObservedRollout) -> int:
     return seen.champion.rows + seen.challenger.rows
 
 
-def _counts(seen: Observation) -> Counts:
-    return Counts(seen.rows, seen.failed, {int(k): n for k, n in seen.calls.items()}, seen.answers)
+def counts_of(seen: Observation) -> Counts:
+    """A document's counts."""
+    # Counts of a version that told no routes are compared with their like alone.
+    routes = seen.routes or {"": seen.calls}
+    calls = {route: {int(k): n for k, n in bins.items()} for route, bins in routes.items()}
+    return Counts(seen.rows, seen.failed, calls, seen.answers)
 
 
 def limits_of(policy: RolloutPolicy, *, rows: int, seconds: float) -> Limits:

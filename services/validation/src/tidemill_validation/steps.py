@@ -122,12 +122,13 @@ def said(event: Event[Any], trial: Trial, code: str = "rollout") -> Outcome:
 def evidence_of(seen: Seen) -> Evidence:
     """What both did, as a document."""
     found = rollout.distance(seen.champion.answers, seen.challenger.answers)
+    pace = next(iter(rollout.paces(seen.champion, seen.challenger, DURATION_STEP)), None)
     return Evidence(
         rows=seen.challenger.rows,
         failed=seen.challenger.failed,
         champion_rows=seen.champion.rows,
         champion_failed=seen.champion.failed,
-        milliseconds=rollout.milliseconds(seen.challenger, DURATION_STEP),
-        champion_milliseconds=rollout.milliseconds(seen.champion, DURATION_STEP),
+        milliseconds=pace.milliseconds if pace else None,
+        champion_milliseconds=pace.champion_milliseconds if pace else None,
         distance=max(0.0, found[0] - found[1]) if found else None,
     )

@@ -17,21 +17,27 @@ _LEAST_MILLISECONDS = 1.0
 """A call that takes this much longer is no reason, however short the champion's are."""
 
 
+Durations = Mapping[int, int]
+"""Calls by bin of duration."""
+
+
 @dataclass(frozen=True)
 class Counts:
-    """What one model did: rows, those without an answer, calls by bin of duration, rows by prediction."""
+    """What one model did: rows, those without an answer, durations of its calls by route, rows by prediction."""
 
     rows: int = 0
     failed: int = 0
-    calls: Mapping[int, int] = field(default_factory=dict)
+    calls: Mapping[str, Durations] = field(default_factory=dict)
     answers: Mapping[str, int] = field(default_factory=dict)
 
     def __add__(self, other: "Counts") -> "Counts":
         """Both together."""
+        nothing: Durations = {}
+        routes = sorted(self.calls.keys() | other.calls.keys())
         return Counts(
             self.rows + other.rows,
             self.failed + other.failed,
-            Counter(self.calls) + Counter(other.calls),
+            {r: Counter(self.calls.get(r, nothing)) + Counter(other.calls.get(r, nothing)) for r in routes},
             Counter(self.answers) + Counter(other.answers),
         )
 
@@ -90,29 +96,47 @@ def lowest_share(hits: int, n: int) -> float:
 
 
 def _latency(champion: Counts, challenger: Counts, limits: Limits) -> Verdict | None:
-    theirs, own = milliseconds(champion, limits.step), milliseconds(challenger, limits.step)
-    if theirs is None or own is None:
-        return None
-    if min(_total(champion), _total(challenger)) < _CALLS:
-        return None
-    if own <= theirs * limits.slowdown or own <= theirs + _LEAST_MILLISECONDS:
-        return None
-    reason = f"a call takes {own:.2f} ms in the median, the champion's {theirs:.2f} ms"
-    return Verdict("stop", f"{reason}; {limits.slowdown:g} times that is allowed", "rollout_latency")
+    for pace in paces(champion, challenger, limits.step):
+        own, theirs = pace.milliseconds, pace.champion_milliseconds
+        if pace.calls < _CALLS or own <= theirs * limits.slowdown or own <= theirs + _LEAST_MILLISECONDS:
+            continue
+        where = f" ({pace.route})" if pace.route else ""
+        reason = f"a call{where} takes {own:.2f} ms in the median, the champion's {theirs:.2f} ms"
+        return Verdict("stop", f"{reason}; {limits.slowdown:g} times that is allowed", "rollout_latency")
+    return None
 
 
-def _total(counts: Counts) -> int:
-    return sum(counts.calls.values())
+@dataclass(frozen=True)
+class Pace:
+    """Median durations of both models' calls on one route; ``calls`` is how many the model has that has fewer."""
+
+    route: str
+    calls: int
+    milliseconds: float
+    champion_milliseconds: float
 
 
-def milliseconds(counts: Counts, step: float) -> float | None:
-    """Median duration of a call: the geometric middle of its bin; None without calls."""
-    half, seen = _total(counts) / 2, 0
-    for k, n in sorted(counts.calls.items()):
+def paces(champion: Counts, challenger: Counts, step: float) -> list[Pace]:
+    """Like beside like, the route with the most calls first. A call of the stream is a batch, one over HTTP often a
+    row: where the two models have another mix of them, the medians of all calls would differ though no model does."""
+    routes = sorted(champion.calls.keys() & challenger.calls.keys())
+    found = [_pace(route, champion.calls[route], challenger.calls[route], step) for route in routes]
+    return sorted((pace for pace in found if pace), key=lambda pace: -pace.calls)
+
+
+def _pace(route: str, theirs: Durations, own: Durations, step: float) -> Pace | None:
+    calls = min(sum(theirs.values()), sum(own.values()))
+    return Pace(route, calls, milliseconds(own, step), milliseconds(theirs, step)) if calls else None
+
+
+def milliseconds(calls: Durations, step: float) -> float:
+    """Median duration of some calls: the geometric middle of its bin. Raises ValueError without calls."""
+    half, seen = sum(calls.values()) / 2, 0
+    for k, n in sorted(calls.items()):
         seen += n
         if seen >= half and n:
             return float(step ** (k - 0.5)) / 1000
-    return None
+    raise ValueError("no calls")
 
 
 def distance(a: Mapping[str, int], b: Mapping[str, int]) -> tuple[float, float] | None:
