@@ -85,6 +85,8 @@ class ReferenceColumn(Document):
     std: float | None = None
     longest_run: int | None = None
     """Numeric: the most rows in a row, in order of arrival, that had the same number."""
+    outside: int | None = None
+    """Numeric, of rows that were not trained on: values beyond the range of the training rows."""
     importance: float = 0.0
 
 

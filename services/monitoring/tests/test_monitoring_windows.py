@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from tidemill_monitoring.domain.findings import Detected, Evaluated, Finding
 from tidemill_monitoring.domain.monitor import Champion, Monitor
 from tidemill_monitoring.domain.outcome import Answer, AnsweredRow
 from tidemill_monitoring.domain.policy import Policy
-from tidemill_monitoring.domain.reference import Reference, categorical_column, numeric_column
+from tidemill_monitoring.domain.reference import Reference, ReferenceColumn, categorical_column, numeric_column
 from tidemill_monitoring.domain.window import RowWindow
 
 HOUR = 3_600.0
@@ -33,13 +34,23 @@ def policy(**changes: Any) -> Policy:
     return Policy(**common | changes)
 
 
-def champion(seed: int = 0) -> Champion:
-    values = np.random.default_rng(seed).normal(size=4_000)
+def champion(seed: int = 0, held: float | None = None, range_: float = 9.0) -> Champion:
+    """Trained on x of mean 0 within ``range_``; ``held``: the mean of 400 rows that it has not seen."""
+    values = np.random.default_rng(seed).normal(size=4_000).clip(-range_, range_)
     edges = np.quantile(values, np.linspace(0, 1, 21)[1:-1])
-    counts = np.bincount(np.searchsorted(edges, values, side="right"), minlength=20).tolist()
-    column = numeric_column("x", 4_000, 0, edges.tolist(), counts, (-9.0, 9.0), 1.0, 1.0)
+    column = counted(values, edges, (-range_, range_))
     answers = categorical_column("prediction", 4_000, 0, {"true": 2_000, "false": 2_000})
-    return Champion("v" * 12, 1, Reference("digest", (column,), answers, 0.9, 1_000))
+    reference = Reference("digest", (column,), answers, 0.9, 1_000)
+    if held is not None:
+        unseen = np.random.default_rng(seed + 3).normal(held, size=400)
+        limits, outside = (float(unseen.min()), float(unseen.max())), int((np.abs(unseen) > range_).sum())
+        reference = replace(reference, validation=(counted(unseen, edges, limits, outside),))
+    return Champion("v" * 12, 1, reference)
+
+
+def counted(values: Any, edges: Any, limits: tuple[float, float], outside: int | None = None) -> ReferenceColumn:
+    counts = np.bincount(np.searchsorted(edges, values, side="right"), minlength=20).tolist()
+    return numeric_column("x", len(values), 0, edges.tolist(), counts, limits, 1.0, 1.0, outside=outside)
 
 
 def row(number: int, time: float, x: float) -> AnsweredRow:
@@ -55,9 +66,14 @@ def restart(monitor: Monitor) -> Monitor:
 
 
 def play(
-    rows: Sequence[AnsweredRow], how: Policy, size: int = 1_000_000, *, again: bool = False
+    rows: Sequence[AnsweredRow],
+    how: Policy,
+    size: int = 1_000_000,
+    *,
+    again: bool = False,
+    best: Champion | None = None,
 ) -> tuple[Monitor, list[Finding]]:
-    best = champion()
+    best = best or champion()
     monitor, found = Monitor.new(how, Calibration()), []
     for at in range(0, len(rows), size):
         part = rows[at : at + size]
@@ -132,6 +148,40 @@ def test_a_daily_cycle_is_drift_from_training_and_none_from_the_same_season() ->
     assert said[24:].count("stable") >= 0.9 * len(said[24:]) > 20
     beside = [f.verdict for f in found if isinstance(f, Evaluated) and f.reference == "training"]
     assert "drift" in beside
+
+
+def test_the_validation_rows_decide_where_they_come_first() -> None:
+    """Those the model has not seen are the newer ones, and may lie elsewhere than those it was trained on."""
+    rows = hourly(12, lambda hour: 1.0 if hour < 8 else 2.0, each=200)
+    best = champion(held=1.0, range_=2.0)
+    _, found = play(rows, policy(references=("validation", "training")), best=best)
+    said: dict[str, list[Evaluated]] = {"validation": [], "training": []}
+    for finding in found:
+        if isinstance(finding, Evaluated):
+            said[finding.reference].append(finding)
+    assert [f.verdict for f in said["validation"]][:8] == ["stable"] * 8
+    assert "drift" in {f.verdict for f in said["training"]} <= {"drift", "warning"}
+    assert {test.reference_rows for f in said["validation"] for test in f.tests} == {400}
+    assert not any(test.test == "domain_classifier" for f in said["validation"] for test in f.tests)
+    detected = [f for f in found if isinstance(f, Detected)]
+    assert [f.span.first for f in detected] == [1_801], "the second window after the change at row 1 601"
+    _, other = play(rows, policy(references=("training", "validation")), best=best)
+    assert [f.span.first for f in other if isinstance(f, Detected)] == [201]
+
+
+def test_without_validation_rows_nothing_is_said_against_them() -> None:
+    _, found = play(hourly(4, lambda _: 3.0, each=200), policy(references=("validation",)), best=champion())
+    assert {f.verdict for f in found if isinstance(f, Evaluated)} == {"insufficient_data"}
+    assert not any(isinstance(f, Detected) for f in found)
+
+
+def test_values_beyond_the_training_range_are_no_news_where_they_were_there_before() -> None:
+    rows = hourly(72, lambda hour: 3 * np.sin(hour / 24 * 2 * np.pi), each=150)
+    season: dict[str, Any] = {"season_seconds": 24 * HOUR, **BY_HOUR}
+    _, found = play(rows, policy(references=("season",), **season), best=champion(range_=2.0))
+    assert not any(isinstance(f, Detected) for f in found)
+    verdicts = [f.verdict for f in found if isinstance(f, Evaluated)][24:]
+    assert verdicts.count("stable") >= 0.9 * len(verdicts) > 20
 
 
 def test_a_lasting_change_leaves_the_window_before_once() -> None:

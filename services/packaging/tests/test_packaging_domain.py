@@ -82,6 +82,7 @@ def test_another_sample_is_counted_in_the_same_bins() -> None:
     other = reference.numeric_column("x", rng.normal(1, 1, size=500), column)
     assert other.edges == column.edges
     assert sum(other.counts) == 500
+    assert column.outside is None and reference.numeric_column("x", np.array([-9.0, 0.0, 9.0]), column).outside == 2
     city = reference.categorical_column("c", np.array(["a", "b", "a"], object))
     assert reference.categorical_column("c", np.array(["b", "z", ""], object), city).categories == {"a": 0, "b": 1}
 

@@ -121,4 +121,5 @@ def _column(column: ReferenceColumn, importance: float | None = None) -> Column:
         column.std or 0.0,
         importance,
         column.longest_run,
+        column.outside,
     )

@@ -147,6 +147,7 @@ def _column(c: Column, importance: float = 0.0) -> ReferenceColumn:
         "mean": c.mean,
         "std": c.std,
         "longest_run": c.longest_run,
+        "outside": c.outside,
         "importance": importance,
     }
     return ReferenceColumn.model_validate(facts)

@@ -41,18 +41,21 @@ class ReferenceColumn:
     """Numeric: the most rows in a row with one number; None: not known."""
     widths: Counts | None = None
     """Numeric: of the bins from the minimum over the edges to the maximum, in standard deviations; None: no range."""
+    outside: int | None = None
+    """Numeric: rows beyond the range of the training rows, of other rows than these; None: not counted."""
     present: int = field(init=False)
     """Rows with a value."""
     unlisted: int = field(init=False)
-    """Rows to expect that the reference would not know: values beyond its range (one on each side would lie there), or
-    of no listed category: those too rare to be listed, and as many again as there are categories seen once (Good
-    1953)."""
+    """Rows to expect that the training rows would not know: values beyond their range (one on each side would lie
+    there; of other rows those that did), or of no listed category: those too rare to be listed, and as many again as
+    there are categories seen once (Good 1953)."""
 
     def __post_init__(self) -> None:
         present = int(self.counts.sum())
         rare = max(0, self.rows - self.missing - present) + int((self.counts == 1).sum())
         object.__setattr__(self, "present", present)
-        object.__setattr__(self, "unlisted", 2 if self.kind == "numeric" else rare)
+        beyond = 2 if self.outside is None else self.outside
+        object.__setattr__(self, "unlisted", beyond if self.kind == "numeric" else rare)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,15 +95,16 @@ def numeric_column(
     std: float = 0.0,
     importance: float | None = None,
     longest_run: int | None = None,
+    outside: int | None = None,
 ) -> ReferenceColumn:
     """A numeric reference; ``counts`` has one more entry than ``edges``, ``limits`` are its smallest and largest
-    value."""
+    value, ``outside`` counts those beyond the limits of the training rows where these are others."""
     low, high = limits or (None, None)
     bins, cells = np.asarray(edges, np.float64), np.asarray(counts, np.float64)
     magnitude, spread = _magnitude(bins, cells)
     places = [] if low is None or high is None else [low, *edges, high]
     widths = np.diff(places) / std if places and std > 0 else None
-    facts = (low, high, std, importance, magnitude, spread, longest_run, widths)
+    facts = (low, high, std, importance, magnitude, spread, longest_run, widths, outside)
     return ReferenceColumn(name, "numeric", rows, missing, bins, {}, cells, *facts)
 
 

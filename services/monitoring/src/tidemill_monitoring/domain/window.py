@@ -207,4 +207,5 @@ def _count(tasks: list[tuple[ColumnCounts, ReferenceColumn, Cells]]) -> None:
 
 
 def _as_reference(column: ReferenceColumn, counts: ColumnCounts, rows: int) -> ReferenceColumn:
-    return replace(column, rows=rows, missing=counts.missing, counts=np.asarray(counts.counts, np.float64))
+    found = np.asarray(counts.counts, np.float64)
+    return replace(column, rows=rows, missing=counts.missing, counts=found, outside=counts.unseen)

@@ -19,5 +19,7 @@ class Column:
     mean: float | None = None
     std: float | None = None
     longest_run: int | None = None
+    outside: int | None = None
+    """Values beyond the range of the column that this one is counted like."""
     sample: bytes = b""
     """The bins of some rows, the same for every column: see ``reference.sampled``."""

@@ -18,7 +18,7 @@ _OTHER, _MISSING = 254, 255
 
 def numeric_column(name: str, values: Array, like: Column | None = None) -> Column:
     """Of [n] float64, NaN is missing: edges at the quantiles (distinct ones only), or those of the column ``like``;
-    counts between and beyond them.
+    counts between and beyond them, and of values beyond the range of ``like``.
 
     The values must be as the monitor will see them: edges rounded to float32 would move values that lie on them.
     """
@@ -40,7 +40,14 @@ def numeric_column(name: str, values: Array, like: Column | None = None) -> Colu
         mean=float(known.mean()),
         std=float(known.std()),
         longest_run=_longest_run(known),
+        outside=_outside(known, like),
     )
+
+
+def _outside(known: Array, like: Column | None) -> int | None:
+    if like is None or like.minimum is None or like.maximum is None:
+        return None
+    return int(np.count_nonzero((known < like.minimum) | (known > like.maximum)))
 
 
 def _longest_run(known: Array) -> int:
