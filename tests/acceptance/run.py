@@ -1,7 +1,7 @@
 """``make acceptance``: every case through the real services, beside the other policies and beside its offline twin.
 
-Ends with one JSON object a case and policy, medians and worst over the seeds. ``--twin`` leaves the services out: the
-same policy in one process, for many seeds in little time.
+Ends with one JSON object a case and policy, medians and worst over the seeds, with what it reached of the targets.
+``--twin`` leaves the services out: the same policy in one process, for many seeds in little time.
 """
 
 import argparse
@@ -20,13 +20,14 @@ from threadpoolctl import threadpool_limits
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from streams import CASES
+from streams import CASES, KINDS
 from twin import Twin
 
-from tidemill_console.acceptance.command import reports, show
+from tidemill_console.acceptance.command import reports, show, show_targets
 from tidemill_console.acceptance.live import Play
 from tidemill_console.acceptance.outcome import Outcome
 from tidemill_console.acceptance.specification import specification
+from tidemill_console.acceptance.targets import judged
 from tidemill_console.connection import connected
 from tidemill_console.stack import Stack
 
@@ -51,6 +52,7 @@ def main() -> int:
         rows = _together(options.rows, rows)
     cases = dict.fromkeys(row["case"] for row in rows)
     summary = [_summary(case, policy, rows) for case in cases for policy in _policies(case, rows)]
+    show_targets(summary)
     for line in summary:
         sys.stdout.write(json.dumps(line) + "\n")
     apart = [line for line in summary if line.get("worst_from_twin", 0.0) > PLUMBING]
@@ -120,7 +122,8 @@ def _policies(case: str, rows: list[dict[str, Any]]) -> list[str]:
 
 
 def _summary(case: str, policy: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
-    ours = [row for row in rows if (row["case"], row["policy"]) == (case, policy)]
+    of_case = [row for row in rows if row["case"] == case]
+    ours = [row for row in of_case if row["policy"] == policy]
     shares = [share for row in ours for share in row["recovered_share"]]
     delays = [delay for row in ours for delay in row["detected_after"]]
     found = [delay for delay in delays if delay is not None]
@@ -139,6 +142,8 @@ def _summary(case: str, policy: str, rows: list[dict[str, Any]]) -> dict[str, An
         "retrains_median": statistics.median(row["retrains"] for row in ours),
         "retrains_worst": max(row["retrains"] for row in ours),
         "retrains_a_change_worst": max((n for row in ours for n in row["retrains_a_change"]), default=None),
+        "breaker": {row["stream"]: row["breaker"] for row in ours if row.get("breaker")},
+        "targets": judged(KINDS[case], ours, of_case),
     }
     twins = {row["stream"]: row["score"] for row in rows if row["policy"] == "twin"}
     if policy == "tidemill":

@@ -4,6 +4,7 @@ Every stream begins with FIRST rows of its first concept, which are the first da
 """
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
@@ -11,7 +12,8 @@ import numpy as np
 import pandas as pd
 from river.datasets import synth
 
-from tidemill_console.acceptance.stream import Stream, stream
+from tidemill_console.acceptance.stream import Misled, Stream, stream
+from tidemill_console.acceptance.targets import Kind
 from tidemill_console.demo import seasons
 
 FIRST = 2_000
@@ -99,9 +101,18 @@ def poisoned(share: float) -> Callable[[int], Stream]:
         batch = np.zeros(len(labels), bool)
         batch[FIRST + CONCEPT : FIRST + CONCEPT + 1_000] = True
         flipped = np.where(batch & (np.random.default_rng(seed).uniform(size=len(labels)) < share), 1 - labels, labels)
-        return stream(f"poisoned-{share:.0%}-{seed}", table, flipped, first=FIRST)
+        made = stream(f"poisoned-{share:.0%}-{seed}", table, flipped, first=FIRST)
+        return replace(made, wrong=tuple(int(row) for row in np.flatnonzero(flipped != labels)))
 
     return made
+
+
+def misled(seed: int, live: int = 2 * CONCEPT) -> Stream:
+    """Nothing ever changes, but in the middle an operator publishes FIRST rows whose classes are exchanged, and trains
+    on them alone."""
+    whole = stream(f"misled-{seed}", *_taken(_sea(0, seed, FIRST + live)), first=FIRST)
+    table, labels = _taken(_sea(0, 100 + seed, FIRST))
+    return replace(whole, misled=Misled(FIRST + live // 2, table, np.array([str(1 - v) for v in labels], object)))
 
 
 def unlearnable(seed: int) -> Stream:
@@ -135,4 +146,20 @@ CASES: dict[str, Callable[[int], Stream]] = {
     "poisoned_20": poisoned(0.20),
     "poisoned_50": poisoned(0.50),
     "unlearnable": unlearnable,
+    "misled": misled,
+}
+KINDS: dict[str, Kind] = {
+    "sea": "abrupt",
+    "stagger": "abrupt",
+    "agrawal": "abrupt",
+    "agrawal_gradual": "gradual",
+    "stationary": "control",
+    "virtual": "control",
+    "delayed": "abrupt",
+    "baseball": "unknown",
+    "poisoned_5": "poisoned",
+    "poisoned_20": "poisoned",
+    "poisoned_50": "poisoned",
+    "unlearnable": "unlearnable",
+    "misled": "misled",
 }

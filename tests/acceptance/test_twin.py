@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import streams
 from twin import Twin
 
-from tidemill_console.acceptance.outcome import SETTLED, Outcome, score
+from tidemill_console.acceptance.outcome import SETTLED, Outcome, rolled_back_after, score
 from tidemill_console.acceptance.policies import policies, psi
 from tidemill_console.acceptance.stream import Stream, stream
 
@@ -39,6 +39,18 @@ def test_where_nothing_changes_nothing_is_trained() -> None:
     outcome = played(streams.stationary(1))
     assert outcome.retrains == []
     assert outcome.verdicts["concept:stable"] >= 20
+
+
+def test_a_bad_model_that_an_operator_forced_gives_its_place_back() -> None:
+    misled = streams.misled(1, live=3_000)
+    outcome = played(misled)
+    row = 3_500
+    assert outcome.retrains[0] == outcome.promotions[0] == row
+    assert [begin for begin, _ in outcome.withdrawn] == [row]
+    assert score(misled, outcome, row, row + BLOCK) < 0.3
+    (labels,) = rolled_back_after(misled, outcome)
+    assert labels is not None and labels <= 1_000
+    assert score(misled, outcome, row + labels, len(misled)) > 0.85
 
 
 def test_other_policies_see_the_same_rows_at_the_same_time() -> None:

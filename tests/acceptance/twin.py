@@ -14,10 +14,9 @@ import orjson
 import pandas as pd
 from numpy.typing import NDArray
 
-from tidemill_console.acceptance.live import row_of
 from tidemill_console.acceptance.outcome import Outcome
 from tidemill_console.acceptance.specification import specification
-from tidemill_console.acceptance.stream import Stream, moment
+from tidemill_console.acceptance.stream import Stream, moment, row_of
 from tidemill_contracts.pipeline import PipelineSpec
 from tidemill_monitoring.domain.calibration import Calibration
 from tidemill_monitoring.domain.findings import Degraded, Detected, Evaluated, Recovered, Resolved
@@ -51,6 +50,8 @@ class Model:
     reference: Reference
     seen: int
     """Labelled rows that were there when it was trained."""
+    learned: Array
+    """The rows it learned from."""
 
     def answer(self, x: pd.DataFrame) -> tuple[Array, Array]:
         """Class indexes [n] and probabilities [n, classes] of rows in the model's layout."""
@@ -65,10 +66,15 @@ class Twin:
         self.stream = stream
         self.spec = spec or specification(stream, "twin", seed, block)
         self.block = block
-        self.x = frame(stream.table, stream.numeric, stream.categorical)
+        # What an operator publishes besides comes after the stream's rows, with the event time it has.
+        more = [stream.misled] if stream.misled else []
+        self.table = pd.concat([stream.table, *(m.table for m in more)], ignore_index=True)
+        self.at = np.concatenate([np.arange(len(stream)), *(np.full(len(m), m.row) for m in more)])
+        self.x = frame(self.table, stream.numeric, stream.categorical)
         self.classes = stream.classes
-        self.y = np.array([self.classes.index(v) for v in stream.labels.tolist()], np.int64)
-        self.split = np.full(len(stream), -1, np.int8)
+        labels = np.concatenate([stream.labels, *(m.labels for m in more)])
+        self.y = np.array([self.classes.index(v) for v in labels.tolist()], np.int64)
+        self.split = np.full(len(self.y), -1, np.int8)
         self.known: list[int] = []
         self.monitor = Monitor.new(drift_policy(self.spec), Calibration())
         self.governor = State()
@@ -97,6 +103,7 @@ class Twin:
         answered: dict[int, AnsweredRow] = {}
         before = self.stream.first
         for begin in range(self.stream.first, len(self.stream), self.block):
+            self._mislead(begin)
             end = min(begin + self.block, len(self.stream))
             rows = self._answered(begin, end)
             answered |= dict(zip(range(begin, end), rows, strict=True))
@@ -109,12 +116,32 @@ class Twin:
             starts = self._decided()
             self._look(end, len(known))
             self._begin(starts, end)
+            self._note_breaker(end)
             before = end
         self.outcome.alarms.sort()
         self.outcome.refusals = {r: self.refused.count(r) for r in sorted(set(self.refused))}
         self.outcome.verdicts = {v: self.verdicts.count(v) for v in sorted(set(self.verdicts))}
         self.outcome.seconds = time.monotonic() - begun
         return self.outcome
+
+    def _mislead(self, row: int) -> None:
+        """Where an operator errs at this row: their rows are data, and the only ones they let be trained on."""
+        misled = self.stream.misled
+        if misled is None or misled.row != row:
+            return
+        self._arrive(list(range(len(self.stream), len(self.y))))
+        asked = Trigger("misled", "operator", self._tick(), since=misled.moment(0), force=True)
+        champion = self.champion.version if self.champion else None
+        self.governor, _ = governor.admit(self.governor, asked, retrain_policy(self.spec), champion)
+        self._begin(self._decided(), row)
+
+    def _note_breaker(self, now: int) -> None:
+        spells, is_open = self.outcome.breaker, self.governor.breaker_since is not None
+        was_open = bool(spells) and spells[-1][1] is None
+        if is_open and not was_open:
+            spells.append((now, None))
+        elif was_open and not is_open:
+            spells[-1] = (spells[-1][0], now)
 
     def _arrive(self, rows: list[int]) -> None:
         """Rows become data: the oldest of an arrival train, the newest test, as ingestion splits them."""
@@ -200,6 +227,8 @@ class Twin:
             self.withdrawn += 1
             self.governor = governor.withdrawn(self.governor)
             self._promote(former)
+            self.outcome.withdrawn.append((self.outcome.promotions[-1], now))
+            self._note_promotion(former, now)
             self.former, self.waiting = None, None
             self.refused.append("withdrawn")
         elif champion and self.waiting and self._proves_better(self.waiting, champion, new):
@@ -224,11 +253,13 @@ class Twin:
         """Whether the golden set lets the model pass."""
         champion, anchor = self.champion, self.anchor
         assert champion is not None and anchor is not None
+        if self.spec.promotion.anchor == "off":
+            return True
         margin, y = self.spec.promotion.margin, self.y[self.golden]
         left = golden.clearly_worse(self._difference(champion, anchor, self.golden, 0), margin)
         changed = False
         if model.since is not None:
-            rows = [row for row in self.known if row >= model.since][-golden.RECENT :]
+            rows = [row for row in self.known if self.at[row] >= model.since][-golden.RECENT :]
             before = golden.Sample(y, self._answers(champion, self.golden))
             now = golden.Sample(self.y[rows], self._answers(champion, rows))
             share, positive = self.spec.drift.recovered_share, len(self.classes) - 1
@@ -261,7 +292,11 @@ class Twin:
         self.waiting = None
         settle_rows = retrain_policy(self.spec).settle_rows
         self.governor = governor.promoted(self.governor, model.version, self._tick(), settle_rows)
+        self._note_promotion(model, now)
+
+    def _note_promotion(self, model: Model, now: int) -> None:
         self.outcome.promotions.append(now)
+        self.outcome.learned.append(model.learned)
 
     def _proves_better(self, rival: Model, champion: Model, new: int) -> bool:
         policy = self.spec.promotion
@@ -270,13 +305,13 @@ class Twin:
         if not policy.bake_rows or not looks.due(now - new, now, policy.bake_rows):
             return False
         since = max((s for s in (rival.since, champion.since) if s is not None), default=None)
-        rows = [row for row in self.known[first:] if since is None or row >= since][-policy.newest_rows :]
+        rows = [row for row in self.known[first:] if since is None or self.at[row] >= since][-policy.newest_rows :]
         return self._gains(rival, champion, rows, looks.confidence(policy.confidence, policy.bake_rows))
 
     def _facts(self) -> Facts:
         queued = self.governor.queued
         since = row_of(queued.since) if queued and queued.since else None
-        rows = sum(row >= since for row in self.known) if since is not None else 0
+        rows = int((self.at[self.known] >= since).sum()) if since is not None else 0
         return Facts("twin", self.champion.version if self.champion else None, rows)
 
     def _retrain(self, start: Start, now: int) -> None:
@@ -306,7 +341,7 @@ class Twin:
             self.governor = governor.reject(self.governor, model.version)
 
     def _rows(self, split: int, since: int | None, newest: int | None) -> list[int]:
-        rows = [row for row in self.known if since is None or row >= since]
+        rows = [row for row in self.known if since is None or self.at[row] >= since]
         counted = [place for place, row in enumerate(rows) if self.split[row] != TEST]  # as training counts
         first = counted[-newest] if newest and len(counted) > newest else 0
         return [row for row in rows[first:] if self.split[row] == split]
@@ -335,6 +370,8 @@ class Twin:
         winner = search.search(problem, search.Budget(policy.families, policy.trials, policy.seconds), lambda _: None)
         problem, winner, choice = row_sets.choose(problem, winner, self._older(train, since), lambda _: None)
         self.choices += [choice] if choice else []
+        older = [row for row in self.known if self.split[row] == TRAIN] if choice and choice.taken != "since" else []
+        learned = np.array(sorted({*train, *held, *older}), np.int64)
         self.made += 1
         version = f"{self.made:012x}"
         if problem is not told:
@@ -342,7 +379,7 @@ class Twin:
         described = held if len(held) >= _GATE_ROWS else train
         answers = judging.answer(problem, winner.model, self.x.iloc[described])
         reference = self._reference(version, train, answers[:, problem.positive], winner)
-        return Model(version, problem, winner, since, reference, len(self.known))
+        return Model(version, problem, winner, since, reference, len(self.known), learned)
 
     def _older(self, train: list[int], since: int | None) -> judging.Older | None:
         """Training rows from before those selected, where an alarm's answer may learn from them."""
@@ -353,9 +390,9 @@ class Twin:
         return judging.Older(self.x.iloc[rows], self.y[rows]) if rows else None
 
     def _reference(self, version: str, train: list[int], answers: Array, winner: search.Winner) -> Reference:
-        columns = [_numeric(c, self.stream.table[c].to_numpy()[train]) for c in self.stream.numeric]
+        columns = [_numeric(c, self.table[c].to_numpy()[train]) for c in self.stream.numeric]
         for name in self.stream.categorical:
-            counts = self.stream.table[name].iloc[train].value_counts()
+            counts = self.table[name].iloc[train].value_counts()
             columns.append(categorical_column(name, len(train), 0, {str(k): int(v) for k, v in counts.items()}))
         held = scores(winner.answers)[str(self.spec.primary)]
         return Reference(version, tuple(columns), _numeric("prediction", answers), held, len(winner.answers.y))

@@ -1,6 +1,7 @@
 """What is made of somebody's file, and what is said of the policies on it."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +11,18 @@ pytest.importorskip("sklearn")
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 from threadpoolctl import threadpool_limits
 
+from tidemill_console.acceptance import learned
 from tidemill_console.acceptance.learning import fit
 from tidemill_console.acceptance.outcome import Outcome, report, score
 from tidemill_console.acceptance.policies import policies
 from tidemill_console.acceptance.reading import read
 from tidemill_console.acceptance.specification import specification
-from tidemill_console.acceptance.stream import Stream, stream
+from tidemill_console.acceptance.stream import Stream, moment, row_of, stream
+from tidemill_contracts.model import RowSelection
 
 ROWS = 600
 FIRST = 300
@@ -160,3 +165,31 @@ def test_a_policy_learns_without_a_class_that_is_too_rare() -> None:
 def test_labels_and_rows_must_be_there() -> None:
     with pytest.raises(ValueError, match="more than the 10"):
         stream("s", pd.DataFrame({"x": range(10)}), ["a", "b"] * 5, first=10)
+
+
+def test_promotions_of_models_that_learned_wrong_labels_are_named() -> None:
+    made = replace(stream("s", table(), ["a", "b"] * (ROWS // 2), first=FIRST), wrong=(310, 311, 500))
+    outcome = Outcome("tidemill", made.unanswered(), promotions=[320, 400, 450], breaker=[(410, 430), (440, None)])
+    outcome.learned = [np.arange(300, 312), np.arange(312, 500), np.arange(300)]
+    said = report(made, outcome, [])
+    assert said["poisoned_promotions"] == [{"row": 320, "rows": 12, "wrong": 2}]
+    assert (said["promotions"], said["breaker"]) == (3, [[410, 430], [440, None]])
+
+
+def test_the_rows_of_a_selection_are_found_again_by_their_event_times(tmp_path: Path) -> None:
+    files = []
+    for name, rows in (("train", [7, 3, 5]), ("validation", [9, 4])):
+        ordinals = [10 - row for row in rows]
+        times = pa.array([moment(row) for row in rows], pa.timestamp("us", "UTC"))
+        files.append(tmp_path / f"{name}.parquet")
+        pq.write_table(pa.table({"tidemill_time": times, "tidemill_ordinal": ordinals}), files[-1])
+
+    def rows_of(from_ordinal: int = 0, **selection: Any) -> list[int]:
+        return learned.read(files, from_ordinal, RowSelection(**selection)).tolist()
+
+    assert rows_of() == [3, 4, 5, 7, 9]
+    assert rows_of(since=moment(5)) == [5, 7, 9]
+    assert rows_of(newest=2) == [3, 4], "the newest are those that came last"
+    assert rows_of(since=moment(4), newest=2) == [4, 5]
+    assert rows_of(from_ordinal=4) == [3, 4, 5]
+    assert row_of(moment(12_345)) == 12_345

@@ -3,7 +3,7 @@
 import asyncio
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 from uuid import uuid4
 
 import typer
@@ -14,6 +14,9 @@ from tidemill_console.connection import connected, directory
 from tidemill_console.output import FAILED, USAGE, fail, notes, run, say, show_json
 from tidemill_console.stack import Stack
 from tidemill_shared.errors import TidemillError
+
+if TYPE_CHECKING:
+    from tidemill_console.acceptance.targets import Kind
 
 
 def acceptance(
@@ -51,6 +54,8 @@ def acceptance(
         if stack and started_here and stack.running():
             stack.down(lambda _: None)
     show(rows)
+    judge("abrupt" if played.changes else "unknown", rows)
+    show_targets([{"case": row["stream"], **row} for row in rows])
     if as_json:
         for row in rows:
             show_json(row)
@@ -80,6 +85,14 @@ def reports(stream: Any, ours: list[Any], seed: int, block: int) -> list[dict[st
         return [report(stream, outcome, reached) for outcome in (*ours, *policies(stream, block, seed))]
 
 
+def judge(kind: "Kind", rows: list[dict[str, Any]]) -> None:
+    """Each row with its ``targets``; changes are taken for abrupt ones."""
+    from tidemill_console.acceptance.targets import judged
+
+    for row in rows:
+        row["targets"] = judged(kind, [row], rows)
+
+
 def show(rows: list[dict[str, Any]]) -> None:
     """The table a person reads."""
     columns = ("stream", "policy", "score", "last quarter", "recovered", "detected after", "retrains")
@@ -93,3 +106,22 @@ def show(rows: list[dict[str, Any]]) -> None:
         table.add_row(row["stream"], row["policy"], *numbers)
     notes.print(table)
     sys.stderr.flush()
+
+
+def show_targets(lines: list[dict[str, Any]]) -> None:
+    """What Tidemill (offline: its twin) reached of what is promised, beside the bounds."""
+    ours = {line["case"]: line for line in reversed(lines) if line["policy"] in ("tidemill", "twin")}
+    table = Table("case", "target", "bound", "worst", "median", "short", "", title="Targets", title_justify="left")
+    for case, line in reversed(ours.items()):
+        for name, found in line["targets"].items():
+            bound = f"{'≥' if found['must_be'] == 'at least' else '≤'} {found['bound']:g}"
+            worst = "never" if found["of"] and found["worst"] is None else _number(found["worst"])
+            said = {True: "met", False: "SHORT", None: "no figure"}[found["met"]]
+            short = f"{found['short']} of {found['of']}"
+            table.add_row(case, name.replace("_", " "), bound, worst, _number(found["median"]), short, said)
+    notes.print(table)
+    sys.stderr.flush()
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:g}"

@@ -7,16 +7,17 @@ not on the speed of the machine.
 import asyncio
 import time
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 
+from tidemill_console.acceptance import mislead
+from tidemill_console.acceptance.learned import learned_rows
 from tidemill_console.acceptance.outcome import Outcome
 from tidemill_console.acceptance.specification import KEY, TARGET, TIME, specification
-from tidemill_console.acceptance.stream import Stream, moment
+from tidemill_console.acceptance.stream import Stream, moment, row_of
 from tidemill_console.commands.data import publish_file
 from tidemill_console.commands.declare import declare_pipeline
 from tidemill_console.connection import Client
@@ -34,6 +35,7 @@ from tidemill_contracts.events import (
     ModelDeployed,
     ModelPromoted,
     ModelRejected,
+    ModelTrained,
     PackagingFailed,
     PerformanceDegraded,
     PredictionCompleted,
@@ -110,6 +112,7 @@ class Play:
             await self._first()
             labelled, before = 0, self._stream.first
             for begin in range(self._stream.first, len(self._stream), self._block):
+                await self._mislead(begin)
                 end = min(begin + self._block, len(self._stream))
                 await self._ask(begin, end)
                 known = self._stream.known(before, end)
@@ -123,7 +126,9 @@ class Play:
                     say(f"{self._stream.name}: row {end} of {len(self._stream)}")
         finally:
             listening.cancel()
-        return self._summary(time.monotonic() - begun)
+        outcome = self._summary(time.monotonic() - begun)
+        outcome.learned = await self._learned()
+        return outcome
 
     def _id(self, row: int) -> str:
         return content_id("acceptance", self._run, str(row))
@@ -142,6 +147,21 @@ class Play:
         await self._until(lambda: bool(self._seen.of(ModelDeployed)) or bool(self._refused()), "the first model")
         if not self._seen.of(ModelDeployed):
             raise TidemillError(f"{self._spec.name} has no first model: {'; '.join(self._refused())}")
+
+    async def _mislead(self, row: int) -> None:
+        """Where the operator errs at this row: publish their rows, and train on them alone."""
+        misled = self._stream.misled
+        if misled is None or misled.row != row:
+            return
+        arrived = await mislead.publish(self._client, self._spec.name, misled, len(self._stream), self._run)
+        await self._until(lambda: arrived.id in self._finished(DatasetPrepared, DatasetRejected), "dataset of it")
+        asked = await mislead.train(self._client, self._spec.name, misled)
+        await self._until(lambda: asked.id in self._finished(TrainingGranted), "training on it")
+        await self._calm()
+
+    def _finished(self, *kinds: type[Any]) -> set[str]:
+        """Ids of the events that led to one of these kinds."""
+        return {e.causationid for _, e in self._seen.of(*kinds)}
 
     def _refused(self) -> list[str]:
         """Why there is no model."""
@@ -255,6 +275,12 @@ class Play:
             return True
         return False
 
+    async def _learned(self) -> list[Any]:
+        """Of each champion after the first, the rows it learned from."""
+        trained = {e.data.version: e.data.manifest for _, e in self._seen.of(ModelTrained)}
+        later = [e.data.version for _, e in self._seen.of(ModelDeployed)][1:]
+        return [await learned_rows(self._client, trained[version]) for version in later]
+
     def _summary(self, seconds: float) -> Outcome:
         seen, stream = self._seen, self._stream
         outcome = Outcome("tidemill", stream.unanswered(), seconds=seconds)
@@ -266,18 +292,36 @@ class Play:
         about_errors = [a.noticed_at for a in alarms if getattr(a, "kind", "concept") == "concept"]
         outcome.alarms = sorted(row_of(at) for at in about_errors)
         outcome.promotions = [row for row, e in seen.of(ModelDeployed)][1:]
+        outcome.breaker = self._breaker()
+        outcome.withdrawn = self._withdrawn()
         verdicts = [f"{e.data.kind}:{e.data.verdict}" for _, e in seen.of(DriftEvaluated)]
         outcome.verdicts = {v: verdicts.count(v) for v in sorted(set(verdicts))}
         refused = [e.data.reason for _, e in seen.of(RetrainSuppressed)] + ["gate" for _ in seen.of(ModelRejected)]
         outcome.refusals = {r: refused.count(r) for r in sorted(set(refused))}
         return outcome
 
+    def _withdrawn(self) -> list[tuple[int, int]]:
+        promoted: dict[str, int] = {}
+        found = []
+        for row, event in self._seen.of(ModelPromoted):
+            if event.data.withdrawn:
+                found.append((promoted[event.data.withdrawn], row))
+            promoted[event.data.version] = row
+        return found
+
+    def _breaker(self) -> list[tuple[int, int | None]]:
+        """It says so when it opens, since what opens it is an attempt that will not be made; a promotion closes it."""
+        spells: list[tuple[int, int | None]] = []
+        for row, event in self._seen.of(RetrainSuppressed, ModelPromoted):
+            opened = spells[-1][0] if spells and spells[-1][1] is None else None
+            if isinstance(event, RetrainSuppressed):
+                if event.data.reason == "breaker_open" and opened is None:
+                    spells.append((row, None))
+            elif opened is not None and event.data.kind == "promotion":
+                spells[-1] = (opened, row)
+        return spells
+
 
 def _order(entry: str) -> tuple[int, int]:
     time_, _, number = entry.partition("-")
     return int(time_), int(number)
-
-
-def row_of(at: datetime) -> int:
-    """The row whose event time this is."""
-    return round((at - moment(0)).total_seconds())

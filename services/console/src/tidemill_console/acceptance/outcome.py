@@ -18,13 +18,18 @@ _LEAST = 200
 @dataclass
 class Outcome:
     """``predicted`` [n] as ``Stream.labels``, "" before the first live row and for rows without an answer; the rest are
-    rows at which something happened."""
+    rows at which something happened. ``learned`` holds, for each of ``promotions``, the rows that model learned from,
+    ``breaker`` from which row to which one the circuit breaker was open, None: to the end, ``withdrawn`` when a model
+    that proved bad had been promoted, and when it was withdrawn."""
 
     policy: str
     predicted: Array
     retrains: list[int] = field(default_factory=list)
     alarms: list[int] = field(default_factory=list)
     promotions: list[int] = field(default_factory=list)
+    learned: list[Array] = field(default_factory=list)
+    breaker: list[tuple[int, int | None]] = field(default_factory=list)
+    withdrawn: list[tuple[int, int]] = field(default_factory=list)
     verdicts: dict[str, int] = field(default_factory=dict)
     refusals: dict[str, int] = field(default_factory=dict)
     seconds: float = 0.0
@@ -65,6 +70,22 @@ def reachable(stream: Stream, seed: int) -> list[tuple[int, int, float]]:
     return found
 
 
+def poisoned(stream: Stream, outcome: Outcome) -> list[dict[str, int]]:
+    """Promotions of models that learned from rows with wrong labels: when, from how many rows, how many of them
+    wrong."""
+    found = zip(outcome.promotions, outcome.learned, strict=True)
+    counts = [(row, len(learned), int(np.isin(learned, stream.wrong).sum())) for row, learned in found]
+    return [{"row": row, "rows": rows, "wrong": wrong} for row, rows, wrong in counts if wrong]
+
+
+def rolled_back_after(stream: Stream, outcome: Outcome) -> list[int | None]:
+    """Labels that came until the model of misled rows was withdrawn; None where it never was, or never promoted."""
+    if stream.misled is None:
+        return []
+    row = stream.misled.row
+    return [next((len(stream.known(row, end)) for begin, end in outcome.withdrawn if begin == row), None)]
+
+
 def report(stream: Stream, outcome: Outcome, reached: list[tuple[int, int, float]]) -> dict[str, Any]:
     """One JSON object a stream and policy."""
     shares = [score(stream, outcome, a, b) / best for a, b, best in reached if best > 0]
@@ -78,12 +99,16 @@ def report(stream: Stream, outcome: Outcome, reached: list[tuple[int, int, float
         "metric": metric(stream),
         "score": round(score(stream, outcome, stream.first, len(stream)), 4),
         "last_quarter": round(score(stream, outcome, len(stream) - quarter, len(stream)), 4),
-        "recovered_share": [round(s, 3) for s in shares],
+        "recovered_share": [round(s, 4) for s in shares],
         "detected_after": detected,
         "retrains": len(outcome.retrains),
         "retrains_a_change": a_change,
         "retrain_rows": outcome.retrains,
         "promotions": len(outcome.promotions),
+        "poisoned_promotions": poisoned(stream, outcome),
+        "breaker": [list(spell) for spell in outcome.breaker],
+        "withdrawn": [list(spell) for spell in outcome.withdrawn],
+        "rolled_back_after": rolled_back_after(stream, outcome),
         "verdicts": outcome.verdicts,
         "refusals": outcome.refusals,
         "unanswered": int(sum(isinstance(v, str) and not v for v in outcome.predicted[stream.first :])),

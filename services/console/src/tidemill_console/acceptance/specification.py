@@ -5,6 +5,7 @@ from tidemill_contracts.pipeline import (
     DriftPolicy,
     Feature,
     PipelineSpec,
+    PromotionPolicy,
     RetrainPolicy,
     RowPolicy,
     SearchPolicy,
@@ -16,7 +17,8 @@ TIME, KEY = "at", "row"
 
 
 def specification(stream: Stream, name: str, seed: int, block: int) -> PipelineSpec:
-    """The product's defaults, but for what a replay needs: no waiting by the clock, since its clock is the row."""
+    """The product's defaults, but for what a replay needs: no waiting by the clock, since its clock is the row. An
+    operator who is to mislead it has also taken away the golden set, which would have seen it."""
     numeric = [Feature(name=c, kind="numeric") for c in stream.numeric]
     return PipelineSpec(
         name=name,
@@ -32,6 +34,7 @@ def specification(stream: Stream, name: str, seed: int, block: int) -> PipelineS
         rows=RowPolicy(min_rows=100),
         search=SearchPolicy(families=("hist_gradient_boosting", "linear"), trials=3, seconds=30, seed=seed),
         retrain=RetrainPolicy(cool_down_seconds=0),
+        promotion=PromotionPolicy(anchor="off" if stream.misled else "automatic"),
         drift=DriftPolicy(feedback_rows=block, feedback_seconds=0.2),
     )
 

@@ -19,13 +19,30 @@ _INTEGER = re.compile(r"[+-]?(0|[1-9]\d{0,17})(\.0+)?")
 
 
 @dataclass(frozen=True)
+class Misled:
+    """Rows with wrong labels that an operator publishes as data before live row ``row``, and the only ones that the
+    training they ask for learns from; nothing but later labels is left to show that its model is bad."""
+
+    row: int
+    table: pd.DataFrame
+    labels: Array
+
+    def moment(self, number: int) -> datetime:
+        """The event time of one of them: after the live rows that came before, and before the next one."""
+        return moment(self.row) + timedelta(microseconds=number)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True)
 class Stream:
     """``table`` [n, features]: number columns are numeric, others categorical. ``labels`` [n]: text, or numbers where
     numbers are predicted.
 
     ``delays`` [n] counts the rows after which a label becomes known, -1 for never. ``changes`` are the positions of
     the first rows of new concepts, where that is known; the first ``first`` rows are the first data set. ``remarks``
-    say what was made of the file.
+    say what was made of the file, ``wrong`` are the rows whose label is known to be none of the truth's.
     """
 
     name: str
@@ -36,6 +53,8 @@ class Stream:
     first: int = 2_000
     task: Literal["classification", "regression"] = "classification"
     remarks: tuple[str, ...] = ()
+    wrong: tuple[int, ...] = ()
+    misled: Misled | None = None
 
     @property
     def classifies(self) -> bool:
@@ -96,6 +115,11 @@ class Stream:
 def moment(row: int) -> datetime:
     """The event time of a row: one a second."""
     return _BEGIN + timedelta(seconds=row)
+
+
+def row_of(at: datetime) -> int:
+    """The row whose event time this is."""
+    return round((at - _BEGIN).total_seconds())
 
 
 def stream(
