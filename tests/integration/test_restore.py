@@ -1,7 +1,9 @@
 """Redis lost, volume and all, in the middle of the work: what the object store holds is enough to go on."""
 
+import contextlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -135,6 +137,47 @@ def test_redis_lost_in_the_middle_of_the_work_loses_nothing_accepted(stack: Path
         assert "permission" not in log.read_text(errors="replace").lower(), log.name
     begun = eventually(lambda: champion(stack, "begun"), "the dataset that was prepared led to no champion")
     a_backup_in_an_empty_place(stack, {"served": champion(stack, "served"), "begun": begun})
+
+
+@contextlib.contextmanager
+def the_demo(directory: Path, until: int) -> Iterator["subprocess.Popen[str]"]:
+    """Seasons after seasons while the block runs; what it says is in ``demo.txt``, its JSON object in ``demo.json``."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("TIDEMILL_")}
+    words = [TIDEMILL, "--directory", str(directory), "demo", "--json", "--until", str(until), "--pace", "1"]
+    with (directory.parent / "demo.json").open("w") as out, (directory.parent / "demo.txt").open("w") as said:
+        demo = subprocess.Popen(words, stdout=out, stderr=said, text=True, env=environment, cwd=directory.parent)
+    try:
+        yield demo
+    finally:
+        demo.kill()
+        demo.wait()
+
+
+@pytest.mark.timeout(500)
+def test_the_demo_goes_on_when_redis_was_lost_in_its_middle(stack: Path) -> None:
+    said, store = stack.parent / "demo.txt", stack / "store" / "tidemill"
+    with the_demo(stack, until=1940) as demo:
+        eventually(lambda: re.search(r"1929: F1.*answered", said.read_text()) or demo.poll(), "no season of 1929")
+        assert demo.poll() is None, said.read_text()
+        name = str(re.search(r"declared pipeline (\S+):", said.read_text())[1])  # type: ignore[index]
+        promoted, version = len(list((store / "registry" / name / "promotions").iterdir())), champion(stack, name)
+
+        lose_redis(stack)
+        began = time.monotonic()
+        restored = json.loads(tidemill(stack, "restore", "--json").stdout)["events"]
+        eventually(lambda: all(Stack(stack).readiness(service) is None for service in SERVICES), "not ready")
+        assert time.monotonic() - began < READY_SECONDS
+        assert restored["model.promoted.v1"] == 1
+        assert champion(stack, name) == version
+
+        assert demo.wait(300) in (0, 1), said.read_text()  # 1 where requests were in flight: they were Redis's alone
+    report = json.loads((stack.parent / "demo.json").read_text().splitlines()[-1])
+    asked_in_a_season = 150
+    assert report["lost"] < asked_in_a_season and report["doubled"] == 0, said.read_text()
+    assert len(list((store / "registry" / name / "promotions").iterdir())) >= promoted
+    accepted = {p.stem for p in (store / "inbox").iterdir()}
+    assert len(accepted) > 1
+    eventually(lambda: accepted <= {p.stem for p in (store / "outcomes").iterdir()}, "accepted rows without an outcome")
 
 
 def a_backup_in_an_empty_place(stack: Path, before: dict[str, str | None]) -> None:

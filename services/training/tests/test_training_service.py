@@ -497,14 +497,15 @@ async def test_the_store_is_asked_for_a_copy_once_for_each_loss_of_redis(
     service = Service("training", settings(platform))
     governing = Governing(service, Child(PRELOAD, service="training"))
     triggers = Triggers(service, settings(platform).training, governing)
+    await service.pipelines.load()
     try:
         for _ in range(2):
             asked.clear()
             for _ in range(3):
-                await triggers.look("demo")
+                await triggers.look()
             assert asked == ["demo"]
             await governing.change("demo", lambda s, p, c: (replace(s, uploaded_rows=1), None))
-            await triggers.look("demo")
+            await triggers.look()
             await platform.lose_redis()
     finally:
         await service.bus.nodes.aclose()

@@ -176,10 +176,10 @@ class Bus:
         )
         self.data.append(lanes)
 
-    async def serve(self, pipeline: str) -> None:
-        """Take the data-plane events of one more pipeline."""
+    async def serve(self, *pipelines: str) -> None:
+        """Take the data-plane events of these pipelines too."""
         for lanes in self.data:
-            await lanes.add(pipeline)
+            await lanes.add(*pipelines)
 
     # -- life ------------------------------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, get_args
 
 from pydantic_core import from_json
 from redis.asyncio import Redis
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import RedisError
 
 from tidemill_contracts.dead_letter import DeadLetter
 from tidemill_contracts.envelope import FIELD, Event, content_id
@@ -133,16 +133,18 @@ class Mailbox:
             await _OVERDUE.load(redis)
 
     async def open(self, streams: Iterable[str]) -> None:
-        """Create the group on each stream at its very beginning.
+        """Create the group on each stream at its very beginning, on all of them together.
 
         FastStream creates groups at ``$``, so that events published before a first start would never be delivered.
         """
-        for stream in streams:
-            try:
-                await self.nodes.of(stream).xgroup_create(stream, self.group, "0", mkstream=True)
-            except ResponseError as error:
-                if "BUSYGROUP" not in str(error):
-                    raise
+        for redis, here in self.nodes.by_server(streams):
+            for begin in range(0, len(here), _STREAMS):
+                pipe = redis.pipeline(transaction=False)
+                for stream in here[begin : begin + _STREAMS]:
+                    pipe.xgroup_create(stream, self.group, "0", mkstream=True)
+                for reply in await pipe.execute(raise_on_error=False):
+                    if isinstance(reply, Exception) and "BUSYGROUP" not in str(reply):
+                        raise reply
 
     async def complete(self, completion: Completion) -> list[Delivery]:
         """Outputs, acknowledgements and writes in one atomic step.

@@ -56,12 +56,18 @@ class Lanes:
         self._workers: set[asyncio.Task[None]] = set()
         self.tasks: list[asyncio.Task[None]] = []
 
-    async def add(self, pipeline: str) -> None:
-        """Serve one more pipeline from now on."""
-        if pipeline in self._lanes:
-            return
-        streams = tuple(stream_key(self._mailbox.namespace, e.type_name(), pipeline) for e in self.events)
-        await self._mailbox.open(streams)
+    async def add(self, *pipelines: str) -> None:
+        """Serve these pipelines too from now on."""
+        new = {p: self._streams(p) for p in pipelines if p not in self._lanes}
+        await self._mailbox.open(stream for streams in new.values() for stream in streams)
+        for pipeline, streams in new.items():
+            if pipeline not in self._lanes:  # nobody else was quicker
+                self._open(pipeline, streams)
+
+    def _streams(self, pipeline: str) -> tuple[str, ...]:
+        return tuple(stream_key(self._mailbox.namespace, e.type_name(), pipeline) for e in self.events)
+
+    def _open(self, pipeline: str, streams: tuple[str, ...]) -> None:
         reader = self._reader(streams[0])
         lane = Lane(
             pipeline,

@@ -132,8 +132,7 @@ class Service:
 
     async def _know_pipelines(self) -> None:
         await self.pipelines.load()
-        for name in self.pipelines.names():
-            await self.bus.serve(name)
+        await self.bus.serve(*self.pipelines.names())
 
     async def _watch(self, stop: asyncio.Event, serving: "asyncio.Task[None]") -> int:
         while not stop.is_set():

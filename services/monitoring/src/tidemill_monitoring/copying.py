@@ -38,15 +38,13 @@ class Copying:
 
     def __init__(self, bus: Bus, store: Store, every_seconds: float) -> None:
         self._bus = bus
-        self._copies = StateCopies(store, bus.namespace, "monitoring", every_seconds)
+        self._copies = StateCopies(bus, store, "monitoring", every_seconds)
 
-    async def copy(self, pipeline: str) -> None:
-        """Copy the state when it has changed and the last copy is old enough. Raises StoreUnavailable."""
-        keys = Keys(self._bus.namespace, pipeline)
-        redis = self._bus.nodes.of(keys.version)
-        version: Any = await redis.get(keys.version)
-        if version and self._copies.due(pipeline, version):
-            await self._copies.write(pipeline, *await _read(redis, keys))
+    async def copy(self, pipeline: str, version: bytes) -> None:
+        """Copy the state when it has changed and the last copy is old enough. Raises StoreUnavailable, redis errors."""
+        if await self._copies.due(pipeline, version):
+            keys = Keys(self._bus.namespace, pipeline)
+            await self._copies.write(pipeline, *await _read(self._bus.nodes.of(keys.version), keys))
 
     async def put_back(self, pipeline: str) -> bool:
         """Store the latest copy as the state; returns whether there is a state now. For a pipeline without one.

@@ -14,6 +14,7 @@ from tidemill_contracts.events import DataArrived
 from tidemill_contracts.pipeline import PipelineSpec
 from tidemill_monitoring import rows
 from tidemill_monitoring.copying import Copying
+from tidemill_monitoring.glance import Glance, glance
 from tidemill_monitoring.holding import Held
 from tidemill_monitoring.keys import Keys
 from tidemill_monitoring.settings import MonitoringGroup
@@ -43,19 +44,27 @@ class Flushing:
     async def run(self) -> None:
         """Never returns."""
         while True:
-            for name in self._pipelines.names():
-                spec = await self._pipelines.spec(name)
-                if spec is None:
-                    continue
+            try:
+                seen = await glance(self._bus, self._pipelines.names())
+            except RedisError as error:
+                log.warning("cannot look for waiting rows, will be retried", why=str(error))
+                seen = {}
+            for name, found in seen.items():
                 try:
-                    await self.flush(spec)
-                    await self._copying.copy(name)
+                    await self._look_after(name, found)
                 except StaleState:
                     continue  # another replica was quicker
                 except (Retryable, RedisError) as error:
                     log.warning("cannot write waiting rows out, will be retried", pipeline=name, why=str(error))
                     await asyncio.sleep(self._settings.poll_seconds)
             await asyncio.sleep(self._settings.poll_seconds)
+
+    async def _look_after(self, pipeline: str, found: Glance) -> None:
+        spec = await self._pipelines.spec(pipeline)
+        if spec and found.waiting:
+            await self.flush(spec)
+        if found.version:
+            await self._copying.copy(pipeline, found.version)
 
     async def flush(self, spec: PipelineSpec) -> None:
         """Write out what is due now. Raises StoreUnavailable, StaleState, redis errors; may be repeated."""

@@ -28,7 +28,7 @@ class Spool:
         self._mailbox = mailbox
         self._redis = mailbox.nodes.of(key)
         self._items = key
-        self._mark = f"{key}-mark"
+        self._mark = mark_of(key)
 
     async def waiting(self) -> tuple[int, bytes | None, bool]:
         """Number of items, the oldest one, and whether a choice of them was left unsettled."""
@@ -71,6 +71,11 @@ class Spool:
                 ],
             )
         )
+
+
+def mark_of(key: str) -> str:
+    """Where a list's mark lies: which of its choices this is, and how many of its first items are chosen."""
+    return f"{key}-mark"
 
 
 def _chosen(mark: bytes | None) -> tuple[int, int]:

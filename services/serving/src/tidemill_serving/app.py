@@ -52,7 +52,8 @@ def build(settings: ServingSettings) -> Service:
         ).routes(),
         "predict",
     )
-    service.on_start(models.load_champions)
+    service.on_start(models.begin)
+    service.ready_when(lambda: models.warm)
     service.on_start(rollouts.load_all)
     service.on_start(look_rarely)
     service.task(models.watch)

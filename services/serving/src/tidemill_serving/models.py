@@ -37,6 +37,7 @@ class Models:
         self._loader = loader
         self._check = check
         self._refresh_seconds = settings.refresh_seconds
+        self._warm = False
         self.shelf = Shelf(settings.model_bytes)
         self._refused: dict[str, dict[int, Poison | ObjectMissing]] = {}
         self._asked: dict[str, float] = {}
@@ -75,20 +76,26 @@ class Models:
         newer = {s: e for s, e in self._refused.get(pipeline, {}).items() if not current or s > current.sequence}
         return str(newer[max(newer)]) if newer else None
 
-    async def load_champions(self) -> None:
-        """Before anything is consumed: the champion of every pipeline, as far as there is room for them.
-
-        Raises Retryable when the store is away.
-        """
+    async def begin(self) -> None:
+        """Before anything is consumed: a champion is loaded when it is asked for, or when its turn has come."""
         for pipeline in self._service.pipelines.names():
-            if self.shelf.full:
-                self.shelf.rest(pipeline)
-            else:
-                await self.refresh(pipeline)
+            self.shelf.rest(pipeline)
         self._service.pipelines.on_change(self._on_declared)
 
+    @property
+    def warm(self) -> bool:
+        """Whether the champions were loaded that have room."""
+        return self._warm
+
     async def watch(self) -> None:
-        """Look at the registry now and then: a replica whose tail missed a promotion must not stay behind."""
+        """Load the champions, one after the other, while those that are asked for have gone before. Then look at the
+        registry now and then: a replica whose tail missed a promotion must not stay behind."""
+        for pipeline in self._service.pipelines.names():
+            if self.shelf.full:
+                break
+            if self.shelf.resting(pipeline):
+                await self._try(pipeline)
+        self._warm = True
         while True:
             await asyncio.sleep(self._refresh_seconds)
             for pipeline in self._service.pipelines.names():
@@ -220,9 +227,10 @@ class Models:
             return
         await self._try(event.pipeline)
 
-    async def _on_declared(self, pipeline: str) -> None:
+    async def _on_declared(self, *pipelines: str) -> None:
         """A pipeline declared while running may have promotions already, when its registry was restored."""
-        await self._try(pipeline)
+        for pipeline in pipelines:
+            await self._try(pipeline)
 
     async def _try(self, pipeline: str) -> None:
         try:

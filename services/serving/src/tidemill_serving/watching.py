@@ -72,15 +72,15 @@ class Watches:
 
     async def start(self) -> None:
         """Learn who asks for it, now and whenever a specification changes."""
-        for pipeline in self._pipelines.names():
-            await self._on_declared(pipeline)
+        await self._on_declared(*self._pipelines.names())
         self._pipelines.on_change(self._on_declared)
 
-    async def _on_declared(self, pipeline: str) -> None:
-        spec = await self._pipelines.spec(pipeline)
-        self.rows.pop(pipeline, None)
-        if spec and spec.rollout.watch_rows:
-            self.rows[pipeline] = spec.rollout.watch_rows
+    async def _on_declared(self, *pipelines: str) -> None:
+        for pipeline in pipelines:
+            spec = await self._pipelines.spec(pipeline)
+            self.rows.pop(pipeline, None)
+            if spec and spec.rollout.watch_rows:
+                self.rows[pipeline] = spec.rollout.watch_rows
 
     def of(self, pipeline: str, champion: Loaded) -> Watch | None:
         """The watch over this champion, where there is one."""

@@ -1,7 +1,7 @@
 """The governor's memory: one state a pipeline in Redis, changed by compare-and-set together with what it decides."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -35,6 +35,11 @@ Change = Callable[[State, Policy, str | None], tuple[State, Refusal | None]]
 """From state, policy and champion to the new state, with what is to be said about it."""
 
 
+def parsed(raw: bytes) -> State:
+    """A state as it is stored."""
+    return _STATE.validate_json(raw)
+
+
 def policy_of(spec: PipelineSpec) -> Policy:
     """The governor's view of a specification."""
     r = spec.retrain
@@ -62,16 +67,18 @@ class Governing:
         self._store = service.store
         self._pipelines = service.pipelines
         self._child = child
-        self._copies = StateCopies(service.store, service.bus.namespace, "training", _COPY_SECONDS)
+        self._copies = StateCopies(service.bus, service.store, "training", _COPY_SECONDS)
         self._datasets: dict[str, AppendLog[PreparedDataset]] = {}
         self._promotions: dict[str, AppendLog[Promotion]] = {}
         self._manifests: dict[str, DatasetManifest] = {}
         self._counts: dict[str, tuple[tuple[str, datetime], int]] = {}
 
-    async def state(self, pipeline: str) -> State | None:
-        """What is known of a pipeline; None when nothing is."""
-        raw: Any = await self._bus.redis.get(self._key(pipeline))
-        return _STATE.validate_json(raw) if raw else None
+    async def states(self, pipelines: Sequence[str]) -> dict[str, bytes | None]:
+        """What is stored of each pipeline, read together; None where nothing is. Raises redis errors."""
+        if not pipelines:
+            return {}
+        raws: Any = await self._bus.redis.mget([self._key(p) for p in pipelines])
+        return dict(zip(pipelines, raws, strict=True))
 
     async def change(self, pipeline: str, change: Change) -> State | None:
         """Apply ``change`` and decide what waits; what is decided is published in the same atomic step.
@@ -85,7 +92,7 @@ class Governing:
         policy, key = policy_of(spec), self._key(pipeline)
         for _ in range(_ATTEMPTS):
             raw: Any = await self._bus.redis.get(key)
-            state = _STATE.validate_json(raw) if raw else await self._survived(pipeline)
+            state = parsed(raw) if raw else await self._survived(pipeline)
             champion = await self._champion(pipeline)
             changed, refusal = change(state, policy, champion)
             dataset = await self._dataset(pipeline) if changed.waiting else None
@@ -102,10 +109,9 @@ class Governing:
             return new
         raise Retryable(f"{pipeline}: the governor's state kept changing")
 
-    async def copy(self, pipeline: str) -> None:
-        """Copy the state to the store when it has changed. Raises StoreUnavailable."""
-        raw: Any = await self._bus.redis.get(self._key(pipeline))
-        if raw and self._copies.due(pipeline, raw):
+    async def copy(self, pipeline: str, raw: bytes) -> None:
+        """Copy the stored state to the store when it has changed. Raises StoreUnavailable, redis errors."""
+        if await self._copies.due(pipeline, raw):
             await self._copies.write(pipeline, raw, raw)
 
     async def _survived(self, pipeline: str) -> State:
@@ -114,7 +120,7 @@ class Governing:
         if copy is None:
             return State()
         try:
-            state = _STATE.validate_json(copy)
+            state = parsed(copy)
         except ValidationError as error:
             log.error("the copy of the governor's state cannot be read", pipeline=pipeline, why=str(error)[:500])
             return State()

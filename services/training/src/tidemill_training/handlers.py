@@ -4,6 +4,8 @@ import asyncio
 from datetime import UTC, datetime
 from typing import Any
 
+from redis.exceptions import RedisError
+
 from tidemill_contracts.dataset import Reason
 from tidemill_contracts.envelope import Event, child_id, content_id
 from tidemill_contracts.events import (
@@ -25,7 +27,7 @@ from tidemill_shared.log import logger
 from tidemill_shared.service import Service
 from tidemill_training.domain import governor, limits
 from tidemill_training.domain.state import Policy, Refusal, Run, State, Trigger
-from tidemill_training.governing import SOURCE, Change, Governing, trigger_of
+from tidemill_training.governing import SOURCE, Change, Governing, parsed, trigger_of
 from tidemill_training.settings import TrainingGroup
 
 log = logger(__name__)
@@ -151,20 +153,27 @@ class Triggers:
         """Look at waiting triggers: their cool-down may be over, their patience too."""
         while True:
             await asyncio.sleep(self._settings.tick_seconds)
-            for pipeline in self._service.pipelines.names():
-                try:
-                    await self.look(pipeline)
-                    await self._governing.copy(pipeline)
-                except Exception as error:
-                    # The next tick tries again; a trigger that cannot be looked at must not end the service.
-                    log.warning("cannot look at waiting triggers", pipeline=pipeline, why=repr(error))
+            await self.look()
 
-    async def look(self, pipeline: str) -> None:
-        """Serve what waits and what is due by schedule, and free the place of a training that never ended."""
-        state = await self._governing.state(pipeline)
-        if state is None:
-            await self._restore(pipeline)
+    async def look(self) -> None:
+        """At every pipeline, once. What cannot be looked at is tried again, and must not end the service."""
+        try:
+            states = await self._governing.states(self._service.pipelines.names())
+        except RedisError as error:
+            log.warning("cannot look at waiting triggers", why=repr(error))
             return
+        for pipeline, raw in states.items():
+            try:
+                if raw is None:
+                    await self._restore(pipeline)
+                    continue
+                await self._look(pipeline, parsed(raw))
+                await self._governing.copy(pipeline, raw)
+            except Exception as error:
+                log.warning("cannot look at waiting triggers", pipeline=pipeline, why=repr(error))
+
+    async def _look(self, pipeline: str, state: State) -> None:
+        """Serve what waits and what is due by schedule, and free the place of a training that never ended."""
         self._unknown.discard(pipeline)
         run = state.running
         limit = 2 * self._settings.limit_seconds
