@@ -7,7 +7,7 @@ ARGS ?=
 SOURCES := conftest.py contracts shared services tests deploy
 TYPED := contracts/src contracts/generate.py contracts/generation contracts/compatibility.py shared/src $(wildcard services/*/src)
 # What others import or are compared with; serving_all.py and monitoring_all.py run what is there already
-PARTS := %/bare_script.py %/http_peers.py %/serving_peers.py %/serving_latency.py %/serving_process.py %/serving_all.py %/monitoring_all.py
+PARTS := %/aims.py %/bare_script.py %/http_peers.py %/serving_peers.py %/serving_latency.py %/serving_process.py %/serving_all.py %/monitoring_all.py
 BENCHMARKS := $(filter-out $(PARTS),$(wildcard tests/benchmarks/*.py))
 MANIFESTS := requirements.lock pyproject.toml contracts/pyproject.toml shared/pyproject.toml $(wildcard services/*/pyproject.toml)
 

@@ -138,6 +138,11 @@ def speed(told: list[tuple[float, int]], killed: float) -> float:
     return sum(life[-1][1] - life[0][1] for life in lives) / sum(life[-1][0] - life[0][0] for life in lives)
 
 
+def once(numbers: Any) -> int:
+    """How many numbers come exactly once."""
+    return int((np.unique(numbers, return_counts=True)[1] == 1).sum())
+
+
 def main() -> None:
     """Run and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -163,7 +168,8 @@ def main() -> None:
     found = {
         "rows": arguments.rows,
         "results": len(numbers),
-        "each_row_once": bool((numbers == np.arange(arguments.rows)).all()),
+        "each_row_once": bool(len(numbers) == arguments.rows and (numbers == np.arange(arguments.rows)).all()),
+        "rows_without_exactly_one_result": arguments.rows - once(numbers),
         "failed": completed["failed"],
         "killed": bool(killed),
         "rows_per_second": round(speed(told, killed)),

@@ -1,6 +1,6 @@
 """The serving process as it runs in production, and packages promoted to it: signed, judged, sealed like real ones.
 
-Imported by ``serving_swap.py``, ``serving_rollback.py`` and ``serving_pipelines.py``.
+Imported by ``serving_swap.py``, ``serving_rollback.py``, ``serving_kills.py`` and ``serving_pipelines.py``.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from serving_stream import CATEGORICAL, LEVELS, NUMERIC, Bench, table
 
@@ -27,6 +27,7 @@ from tidemill_serving.settings import ServingSettings
 from tidemill_serving.shelf import weight
 from tidemill_shared.seal import PromotionSeal
 from tidemill_shared.signing import Signer, generate_keys
+from tidemill_shared.store import reference
 from tidemill_shared.testing.platform import Platform
 from tidemill_shared.testing.servers import local_servers
 
@@ -67,11 +68,31 @@ async def serving(opened: Platform, **variables: str) -> AsyncIterator[asyncio.s
     try:
         yield process
     finally:
-        process.terminate()
+        with contextlib.suppress(ProcessLookupError):  # killed by whoever uses it
+            process.terminate()
         await process.wait()
 
 
-async def promote(
+class Packed(NamedTuple):
+    """A package whose promotion is sealed, and not yet in the registry."""
+
+    event: ModelPromoted
+    key: str
+    entry: bytes
+
+
+async def promote(opened: Platform, bench: Bench, pipeline: str, sequence: int, **facts: Any) -> ModelPromoted:
+    """As ``packed``, and enter it in the registry; the event is not published."""
+    return await enter(opened, await packed(opened, bench, pipeline, sequence, **facts))
+
+
+async def enter(opened: Platform, package: Packed) -> ModelPromoted:
+    """From now on this is the champion; the event is not published."""
+    await opened.store.put(package.key, package.entry)
+    return package.event
+
+
+async def packed(
     opened: Platform,
     bench: Bench,
     pipeline: str,
@@ -79,8 +100,8 @@ async def promote(
     *,
     threshold: float = 0.5,
     previous: str | None = None,
-) -> ModelPromoted:
-    """Store, sign, judge and promote the model under a threshold of its own; the event is not published."""
+) -> Packed:
+    """Store, sign and judge the model under a threshold of its own."""
     version = content_version(pipeline, str(threshold))
     store, settings = opened.store, opened.settings(ServingSettings)
 
@@ -138,10 +159,9 @@ async def promote(
     }
     now = datetime.now(UTC)
     promotion = Promotion(report=judged, cause="benchmark", promoted_at=now, previous=previous, **shared)
-    sealed = PromotionSeal.of(settings.keys).sealed(promotion)
-    entry = await store.put_document(promotion_key(pipeline, sequence), sealed)
-    promoted = PromotedModel(kind="promotion", promotion=entry, **shared)
-    return ModelPromoted.root(promoted, subject=f"{pipeline}/{version}", source="urn:benchmark")
+    key, entry = promotion_key(pipeline, sequence), PromotionSeal.of(settings.keys).sealed(promotion).to_json()
+    promoted = PromotedModel(kind="promotion", promotion=reference(key, entry), **shared)
+    return Packed(ModelPromoted.root(promoted, subject=f"{pipeline}/{version}", source="urn:benchmark"), key, entry)
 
 
 def model_weight(bench: Bench) -> int:

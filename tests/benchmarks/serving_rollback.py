@@ -4,8 +4,8 @@
 
 Serving and validation run as in production, each a process. After a third of the time a package is promoted that passed
 every check and never says 1, where the one before does for half the rows. The pipeline watches its promotions, so that
-the model is withdrawn by itself. The alarm is validation's decision, as this process sees its event. The last line is
-one JSON object.
+the model is withdrawn by itself. The alarm is validation's decision, as this process sees its event; the load ends a
+second later. The last line is one JSON object.
 """
 
 import argparse
@@ -27,6 +27,9 @@ from tidemill_contracts.rollout import RolloutPolicy
 from tidemill_serving.garbage import look_rarely
 from tidemill_shared.testing.platform import Platform
 from tidemill_validation.settings import ValidationSettings
+
+_AFTER_SECONDS = 1.0
+"""Requests go on for so long after the alarm."""
 
 
 @contextlib.asynccontextmanager
@@ -55,29 +58,32 @@ async def alarm(opened: Platform, load: Load) -> float:
         await asyncio.sleep(0.002)
 
 
-async def measure(rate: int, seconds: float) -> dict[str, Any]:
-    """One run."""
+async def measure(rate: int, seconds: float, first: float | None = None) -> dict[str, Any]:
+    """One run of at most so many seconds, whose bad model comes after the first ones, by default a third."""
     bench = fit()
     async with serving_process.platform() as opened:
         policy = RolloutPolicy(watch_rows=int(rate * seconds))
         await opened.declare(serving_process.spec(PIPELINE).model_copy(update={"rollout": policy}))
         old = await serving_process.promote(opened, bench, PIPELINE, 1)
+        previous = old.data.version
+        bad = await serving_process.packed(opened, bench, PIPELINE, 2, threshold=2.0, previous=previous)
         async with serving_process.serving(opened), validation(opened):
             await opened.publish(old)
             await opened.wait_for(ModelDeployed)
             load = Load(opened, rate, seconds)
             await look_rarely()
             reading, sending = asyncio.create_task(load.read()), asyncio.create_task(load.send())
-            await asyncio.sleep(seconds / 3)
-            previous = old.data.version
-            bad = await serving_process.promote(opened, bench, PIPELINE, 2, threshold=2.0, previous=previous)
-            await opened.publish(bad)
+            await load.begun.wait()
+            await asyncio.sleep(seconds / 3 if first is None else first)
+            await opened.publish(await serving_process.enter(opened, bad))
             alarmed = await asyncio.wait_for(alarm(opened, load), 60)
+            await asyncio.sleep(_AFTER_SECONDS)
+            load.stop()
             await sending
             await asyncio.wait_for(reading, 60)
             failed = len(await opened.events(PredictionFailed, PIPELINE))
             why = (await opened.events(ModelPromoted))[-1].data.reason
-    worse = [at for _, at, version in load.answers if version == bad.data.version]
+    worse = [at for _, at, version in load.answers if version == bad.event.data.version]
     return {
         "requests": len(load),
         "lost": len(load) - len({i for i, _, _ in load.answers}),

@@ -21,7 +21,7 @@ import time
 import uuid
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -99,11 +99,11 @@ def fit(iterations: int = 100) -> Bench:
     return Bench(onnx, Loaded(model, "0" * 12, "1" * 12, 1, ArtifactRef(key="none", sha256="0" * 64, size=0)))
 
 
-def request_bodies(count: int) -> list[bytes]:
+def request_bodies(count: int, pipeline: str = PIPELINE) -> list[bytes]:
     """Encoded requests, as a producer would send them."""
     return [
         PredictionRequested.root(
-            RequestedPrediction(features=row), id=str(uuid.uuid4()), subject=PIPELINE, source="urn:benchmark"
+            RequestedPrediction(features=row), id=str(uuid.uuid4()), subject=pipeline, source="urn:benchmark"
         ).to_json()
         for row in table(count, seed=1).to_dict("records")
     ]
@@ -211,6 +211,19 @@ def answering(loaded: Loaded, namespace: str) -> Answering:
     return Answering(ready, ready, namespace, ONCE_SECONDS)  # type: ignore[arg-type]
 
 
+def figures(
+    rates: dict[str, list[float]], latency: dict[str, dict[str, float]], steps: dict[str, float]
+) -> dict[str, Any]:
+    """Medians of the turns, and ours over each of the others."""
+    middle = {name: statistics.median(values) for name, values in rates.items()}
+    return {
+        "events_per_second": {name: round(rate, 1) for name, rate in middle.items()},
+        "ratio_to": {name: round(middle["serving"] / rate, 3) for name, rate in middle.items() if name != "serving"},
+        "latency_ms": latency,
+        "microseconds": {name: round(value, 2) for name, value in steps.items()},
+    }
+
+
 def main() -> None:
     """Run and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -239,14 +252,7 @@ def main() -> None:
         latency[str(rate)] = found
     steps = parts(loaded, bodies)
     print("microseconds an event: " + ", ".join(f"{name} {value:.1f}" for name, value in steps.items()))
-    middle = {name: statistics.median(values) for name, values in rates.items()}
-    figures = {
-        "events_per_second": {name: round(rate, 1) for name, rate in middle.items()},
-        "ratio_to": {name: round(middle["serving"] / rate, 3) for name, rate in middle.items() if name != "serving"},
-        "latency_ms": latency,
-        "microseconds": {name: round(value, 2) for name, value in steps.items()},
-    }
-    print(json.dumps(figures))
+    print(json.dumps(figures(rates, latency, steps)))
 
 
 if __name__ == "__main__":

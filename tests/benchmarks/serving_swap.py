@@ -2,9 +2,9 @@
 
     python tests/benchmarks/serving_swap.py [--rate 5000] [--seconds 12]
 
-After a third of the time another package is promoted (fetched, verified, proven on its golden predictions, swapped);
-after two thirds a rollback to the first is. Every request must be answered once, none refused. Latency counts from when
-a request was due; the swap's second begins with its promotion. The last line is one JSON object.
+After a third of the time another package is promoted (entered, fetched, verified, proven on its golden predictions,
+swapped); after two thirds a rollback to the first is. Every request must be answered once, none refused. Latency counts
+from when a request was due; the swap's second begins with its promotion. The last line is one JSON object.
 """
 
 import argparse
@@ -36,11 +36,14 @@ _TICK = 0.001
 class Load:
     """An open load: requests are due at fixed times, and what is late counts from when it was due."""
 
-    def __init__(self, opened: Platform, rate: int, seconds: float) -> None:
+    def __init__(self, opened: Platform, rate: int, seconds: float, pipeline: str = PIPELINE) -> None:
         self._opened = opened
         self._rate = rate
-        self._bodies = request_bodies(int(rate * seconds))
+        self._pipeline = pipeline
+        self._bodies = request_bodies(int(rate * seconds), pipeline)
         self.place = {json.loads(body)["id"]: i for i, body in enumerate(self._bodies)}
+        self._stopped = False
+        self.begun = asyncio.Event()
         self.start = 0.0
         self.answers: list[tuple[int, float, str]] = []
         """Number of the request, seconds after the start, version of the model."""
@@ -50,10 +53,11 @@ class Load:
 
     async def send(self) -> None:
         """All requests, each when it is due."""
-        stream = stream_key(self._opened.namespace, PredictionRequested.type_name(), PIPELINE)
+        stream = stream_key(self._opened.namespace, PredictionRequested.type_name(), self._pipeline)
         connection = await self._opened.redis.connection_pool.get_connection()  # type: ignore[no-untyped-call]
         self.start, sent = time.perf_counter(), 0
-        while sent < len(self._bodies):
+        self.begun.set()
+        while sent < len(self._bodies) and not self._stopped:
             until = min(len(self._bodies), int((time.perf_counter() - self.start) * self._rate))
             words = [hiredis.pack_command(("XADD", stream, "*", FIELD, body)) for body in self._bodies[sent:until]]
             if words:
@@ -62,11 +66,16 @@ class Load:
                     await connection.read_response()
                 sent = until
             await asyncio.sleep(_TICK)
+        del self._bodies[sent:]
         await self._opened.redis.connection_pool.release(connection)
+
+    def stop(self) -> None:
+        """What is not due yet is not asked."""
+        self._stopped = True
 
     async def read(self) -> None:
         """Answers until there is one to each request and none has come for a second."""
-        stream = stream_key(self._opened.namespace, PredictionCompleted.type_name(), PIPELINE)
+        stream = stream_key(self._opened.namespace, PredictionCompleted.type_name(), self._pipeline)
         last: Any = "0"
         while True:
             reply = await call(self._opened.redis, "XREAD", "COUNT", 2_000, "BLOCK", 1_000, "STREAMS", stream, last)
@@ -77,7 +86,8 @@ class Load:
                 for entry, (_, body) in entries:
                     last = entry
                     id_, version = (body.split(b'"%b":"' % name, 1)[1].split(b'"', 1)[0] for name in _FIELDS)
-                    self.answers.append((self.place[id_.decode()], now, version.decode()))
+                    if id_.decode() in self.place:  # else it is of a load before this one
+                        self.answers.append((self.place[id_.decode()], now, version.decode()))
 
     def percentile(self, share: float, first: float, until: float) -> float:
         """Milliseconds, of requests due between two seconds."""
@@ -94,6 +104,8 @@ async def measure(rate: int, seconds: float) -> dict[str, Any]:
     async with serving_process.platform() as opened:
         await opened.declare(serving_process.spec(PIPELINE))
         old = await serving_process.promote(opened, bench, PIPELINE, 1)
+        new = await serving_process.packed(opened, bench, PIPELINE, 2, threshold=0.6)
+        again = await serving_process.packed(opened, bench, PIPELINE, 3)
         async with serving_process.serving(opened):
             await opened.publish(old)
             await opened.wait_for(ModelDeployed)
@@ -101,18 +113,17 @@ async def measure(rate: int, seconds: float) -> dict[str, Any]:
             await look_rarely()  # a pause of this process is none of the server's
             reading = asyncio.create_task(load.read())
             sending = asyncio.create_task(load.send())
+            await load.begun.wait()
             await asyncio.sleep(seconds / 3)
-            new = await serving_process.promote(opened, bench, PIPELINE, 2, threshold=0.6)
             swapped = time.perf_counter() - load.start
-            await opened.publish(new)
+            await opened.publish(await serving_process.enter(opened, new))
             await asyncio.sleep(2 * seconds / 3 - swapped)
-            again = await serving_process.promote(opened, bench, PIPELINE, 3)
             alarm = time.perf_counter() - load.start
-            await opened.publish(again)
+            await opened.publish(await serving_process.enter(opened, again))
             await sending
             await asyncio.wait_for(reading, 30)
             failed = len(await opened.events(PredictionFailed, PIPELINE))
-    return _figures(load, swapped, alarm, old.data.version, new.data.version, failed)
+    return _figures(load, swapped, alarm, old.data.version, new.event.data.version, failed)
 
 
 def _figures(load: Load, swapped: float, alarm: float, old: str, new: str, failed: int) -> dict[str, Any]:

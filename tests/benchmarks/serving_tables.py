@@ -54,6 +54,16 @@ def bare(loaded: Loaded, seconds: float = 2.0) -> float:
     return calls * _ROWS_A_CALL / (time.perf_counter() - started)
 
 
+def figures(served: list[float], alone: list[float]) -> dict[str, float]:
+    """Medians of the turns in rows per second, and the ratio."""
+    ours, onnx_runtime = statistics.median(served), statistics.median(alone)
+    return {
+        "rows_per_second": round(ours),
+        "onnx_runtime_rows_per_second": round(onnx_runtime),
+        "ratio": round(ours / onnx_runtime, 3),
+    }
+
+
 def main() -> None:
     """Run and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -72,12 +82,7 @@ def main() -> None:
             rate = asyncio.run(drain(servers, bodies, lambda n: answering(loaded, n).on_batch, tables=True))
             served.append(rate * arguments.rows)
             print(f"ONNX Runtime alone {alone[-1]:,.0f} rows/s   tables {served[-1]:,.0f} rows/s", flush=True)
-    figures = {
-        "rows_per_second": round(statistics.median(served)),
-        "onnx_runtime_rows_per_second": round(statistics.median(alone)),
-        "ratio": round(statistics.median(served) / statistics.median(alone), 3),
-    }
-    print(json.dumps(figures))
+    print(json.dumps(figures(served, alone)))
 
 
 if __name__ == "__main__":
