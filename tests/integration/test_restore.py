@@ -157,7 +157,7 @@ def the_demo(directory: Path, until: int) -> Iterator["subprocess.Popen[str]"]:
 def test_the_demo_goes_on_when_redis_was_lost_in_its_middle(stack: Path) -> None:
     said, store = stack.parent / "demo.txt", stack / "store" / "tidemill"
     with the_demo(stack, until=1940) as demo:
-        eventually(lambda: re.search(r"1929: F1.*answered", said.read_text()) or demo.poll(), "no season of 1929")
+        eventually(lambda: re.search(r"1919: F1.*answered", said.read_text()) or demo.poll(), "no season of 1919", 240)
         assert demo.poll() is None, said.read_text()
         name = str(re.search(r"declared pipeline (\S+):", said.read_text())[1])  # type: ignore[index]
         promoted, version = len(list((store / "registry" / name / "promotions").iterdir())), champion(stack, name)
@@ -166,14 +166,16 @@ def test_the_demo_goes_on_when_redis_was_lost_in_its_middle(stack: Path) -> None
         began = time.monotonic()
         restored = json.loads(tidemill(stack, "restore", "--json").stdout)["events"]
         eventually(lambda: all(Stack(stack).readiness(service) is None for service in SERVICES), "not ready")
-        assert time.monotonic() - began < READY_SECONDS
+        seconds = time.monotonic() - began
+        assert seconds < READY_SECONDS
         assert restored["model.promoted.v1"] == 1
         assert champion(stack, name) == version
 
         assert demo.wait(300) in (0, 1), said.read_text()  # 1 where requests were in flight: they were Redis's alone
     report = json.loads((stack.parent / "demo.json").read_text().splitlines()[-1])
-    asked_in_a_season = 150
-    assert report["lost"] < asked_in_a_season and report["doubled"] == 0, said.read_text()
+    print(f"ready after {seconds:.1f} s, {restored}, lost {report['lost']} of {report['lost_seasons']}")
+    assert report["doubled"] == 0, said.read_text()
+    assert all(season < 1935 for season in report["lost_seasons"]), report  # the season then asked, or those before
     assert len(list((store / "registry" / name / "promotions").iterdir())) >= promoted
     accepted = {p.stem for p in (store / "inbox").iterdir()}
     assert len(accepted) > 1

@@ -27,7 +27,7 @@ be predicted, which nobody asks for here: its artifact step is not among them.""
 SETTINGS = {"MONITORING__LOG_SECONDS": "1", "TRAINING__MAX_ATTEMPTS": "100"}
 RECOVERY_SECONDS = LEASE_SECONDS + 10
 _IN_FLIGHT = 5
-_DYING = 3
+_DYING = 2
 """Services that are dead at the same time, at most: what is measured is a recovery, not a shortage of processors."""
 _STEP_SECONDS = 4.0
 _PATIENCE = 3_000.0

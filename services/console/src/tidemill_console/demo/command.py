@@ -223,6 +223,7 @@ def _report(record: Record, seasons: dict[int, list[Line]], others: dict[str, An
         "requests_sent": len(record.sent),
         "answered": record.answered,
         "lost": lost,
+        "lost_seasons": sorted({line.year for i, line in record.sent.items() if not record.answers.get(i)}),
         "doubled": record.doubled,
         "raw_duplicates": record.raw_duplicates,
         "failed": len(record.failed),
