@@ -26,7 +26,8 @@ after the step that publishes and acknowledges. Serving stores something only wh
 be predicted, which nobody asks for here: its artifact step is not among them."""
 SETTINGS = {"MONITORING__LOG_SECONDS": "1", "TRAINING__MAX_ATTEMPTS": "100"}
 RECOVERY_SECONDS = LEASE_SECONDS + 10
-_IN_FLIGHT = 5
+_IN_FLIGHT = 2
+"""New pipelines on their way through the loop, which every service has a part in."""
 _DYING = 2
 """Services that are dead at the same time, at most: what is measured is a recovery, not a shortage of processors."""
 _STEP_SECONDS = 4.0
