@@ -5,7 +5,7 @@
 Serving and validation run as in production, each a process. After a third of the time a package is promoted that passed
 every check and never says 1, where the one before does for half the rows. The pipeline watches its promotions, so that
 the model is withdrawn by itself. The alarm is validation's decision, as this process sees its event; the load ends a
-second later. The last line is one JSON object.
+second after the old model answers. The last line is one JSON object.
 """
 
 import argparse
@@ -29,7 +29,7 @@ from tidemill_shared.testing.platform import Platform
 from tidemill_validation.settings import ValidationSettings
 
 _AFTER_SECONDS = 1.0
-"""Requests go on for so long after the alarm."""
+"""Requests go on for so long after the old model answers again."""
 
 
 @contextlib.asynccontextmanager
@@ -58,6 +58,15 @@ async def alarm(opened: Platform, load: Load) -> float:
         await asyncio.sleep(0.002)
 
 
+async def returned(load: Load, old: str, bad: str) -> None:
+    """Once the old model has answered after the bad one."""
+    while True:
+        versions = [version for _, _, version in load.answers]
+        if bad in versions and old in versions[versions.index(bad) :]:
+            return
+        await asyncio.sleep(0.05)
+
+
 async def measure(rate: int, seconds: float, first: float | None = None) -> dict[str, Any]:
     """One run of at most so many seconds, whose bad model comes after the first ones, by default a third."""
     bench = fit()
@@ -77,6 +86,7 @@ async def measure(rate: int, seconds: float, first: float | None = None) -> dict
             await asyncio.sleep(seconds / 3 if first is None else first)
             await opened.publish(await serving_process.enter(opened, bad))
             alarmed = await asyncio.wait_for(alarm(opened, load), 60)
+            await asyncio.wait_for(returned(load, previous, bad.event.data.version), 60)
             await asyncio.sleep(_AFTER_SECONDS)
             load.stop()
             await sending
