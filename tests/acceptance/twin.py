@@ -199,13 +199,14 @@ class Twin:
             self._begin(self._decided(), now)
 
     def _relieve(self, finding: Resolved | Recovered) -> None:
-        if isinstance(finding, Resolved):
-            about, passed = finding.kind, finding.reason == "stable"
-        else:
-            about, passed = "performance", finding.rows_to_retrain is None
-        if passed:
+        refusal = None
+        if isinstance(finding, Recovered) and finding.rows_to_retrain is not None:
+            champion = self.champion.version if self.champion else None
+            self.governor, refusal = governor.recovered(self.governor, finding.version, champion)
+        elif isinstance(finding, Recovered) or finding.reason == "stable":
+            about = "performance" if isinstance(finding, Recovered) else finding.kind
             self.governor, refusal = governor.resolved(self.governor, about, finding.version)
-            self.refused += [refusal.reason] if refusal else []
+        self.refused += [refusal.reason] if refusal else []
 
     def _decided(self) -> list[Start]:
         facts, policy = self._facts(), retrain_policy(self.spec)

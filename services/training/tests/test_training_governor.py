@@ -14,6 +14,7 @@ from tidemill_training.domain.governor import (
     finish,
     note_dataset,
     promoted,
+    recovered,
     reject,
     remember,
     resolved,
@@ -223,6 +224,30 @@ def test_one_of_two_merged_complaints_may_pass_and_the_other_stays() -> None:
     assert resolved(left, "performance", "m1")[1]
     left, _ = resolved(state, "performance", "m1")
     assert left.queued and (left.queued.kind, left.queued.also) == ("drift", ())
+
+
+def test_a_score_that_is_back_with_another_model_ends_complaints_about_the_former_one() -> None:
+    """A champion fell short and was withdrawn: m1 answers again, and nothing is left to train for."""
+    few = replace(FACTS, rows=5, champion="m2")
+    fallen = trigger("p", "performance", about="performance", model="m2", since=later(1))
+    waiting, _ = arrive(State(), fallen, facts=few)
+    over, refusal = recovered(waiting, "m1", "m1")
+    assert refusal and refusal.reason == "resolved" and not over.waiting
+    assert recovered(waiting, "m2", "m2") == (waiting, None)  # it is about that very model
+    assert recovered(waiting, "m1", "m3") == (waiting, None)  # an old message: who knows about the champion of now?
+    running, _ = arrive(State(), fallen, facts=replace(few, rows=120))
+    over, refusal = recovered(running, "m1", "m1")
+    assert refusal is None and over.running and not rejected_once(over, "m3").waiting
+    alarmed, _ = arrive(waiting, trigger("d", model="m2", since=later(2)), facts=few)
+    left, refusal = recovered(alarmed, "m1", "m1")
+    assert refusal is None and left.queued and (left.queued.about, left.queued.also) == ("concept", ())
+
+
+def test_a_settling_training_outlasts_the_recovery_that_its_first_answer_brought() -> None:
+    state, _ = arrive(State(), trigger("a"), facts=replace(FACTS, rows=150))
+    assert state.running
+    settling = finish(state, state.running.id, later(10), model="m2", settle_rows=500)
+    assert recovered(settling, "m2", "m2") == (settling, None)
 
 
 def test_a_gradual_change_is_settled_with_rows_from_after_its_last_answer() -> None:

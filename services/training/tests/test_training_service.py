@@ -25,13 +25,15 @@ from tidemill_contracts.artifacts import (
 )
 from tidemill_contracts.dataset import Column, DatasetManifest, Part, PreparedDataset, Reason
 from tidemill_contracts.document import content_version
-from tidemill_contracts.drift import DetectedDrift, Statistic, Window
+from tidemill_contracts.drift import DegradedPerformance, DetectedDrift, RecoveredPerformance, Statistic, Window
 from tidemill_contracts.envelope import FIELD
 from tidemill_contracts.events import (
     DatasetPrepared,
     DriftDetected,
     ModelRejected,
     ModelTrained,
+    PerformanceDegraded,
+    PerformanceRecovered,
     RetrainSuppressed,
     TrainingFailed,
     TrainingGranted,
@@ -335,6 +337,31 @@ async def test_refusals_say_why(platform: Platform, policy: dict, kind: str, mod
             await platform.wait_for(ModelTrained, lambda e: e.data.trigger == "operator")
     assert answer.data.queued == (reason in ("cool_down", "suggested"))
     assert answer.causationid == alarm.id
+
+
+async def test_a_withdrawn_champion_is_not_trained_for_once_the_score_is_back(platform: Platform, data: Data) -> None:
+    good, bad = "a" * 12, "b" * 12
+    window = Window(rows=100)
+    fell = DegradedPerformance(
+        model_version=bad,
+        metric="f1",
+        score=0.2,
+        baseline=0.9,
+        window=window,
+        noticed_at=START + timedelta(days=10),
+        noticed_row=1,
+    )
+    back = RecoveredPerformance(model_version=good, metric="f1", score=0.9, baseline=0.9, rows_to_retrain=100)
+    await promote(platform, "demo", bad)
+    async with platform.running(build(settings(platform))):
+        await data.add()
+        await platform.publish(PerformanceDegraded.root(fell, subject="demo", source="urn:test"))
+        await platform.wait_for(RetrainSuppressed, refused("waiting_for_rows", True))
+        await promote(platform, "demo", good, sequence=2)
+        await platform.publish(PerformanceRecovered.root(back, subject="demo", source="urn:test"))
+        answer = await platform.wait_for(RetrainSuppressed, refused("resolved", False))
+    assert answer.data.trigger == "performance"
+    assert await platform.events(TrainingGranted) == []
 
 
 async def test_rows_of_one_class_fail_and_more_of_them_are_waited_for(platform: Platform, data: Data) -> None:

@@ -101,8 +101,11 @@ class Triggers:
 
     async def on_performance_recovered(self, event: PerformanceRecovered) -> None:
         """The score is back; by the same model when no row was answered by a newer one."""
+        model = event.data.model_version
         if event.data.rows_to_retrain is None:
-            await self._relieve(event, "performance", event.data.model_version)
+            await self._relieve(event, "performance", model)
+        else:
+            await self._once(event, lambda s, p, c: governor.recovered(s, model, c))
 
     async def on_model_trained(self, event: ModelTrained) -> None:
         """A run has ended with a model."""

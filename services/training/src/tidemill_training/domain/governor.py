@@ -279,6 +279,16 @@ def _relieved(trigger: Trigger, about: str, model: str, at: datetime | None) -> 
     return replace(trigger, kind="performance" if left[0] == "performance" else "drift", about=left[0], also=left[1:])
 
 
+def recovered(state: State, model: str, champion: str | None) -> tuple[State, Refusal | None]:
+    """The score is back with ``model``. What was complained about the score of another one is over, as long as
+    ``model`` is the champion: either the other was withdrawn, or an answer to an earlier complaint came first."""
+    triggers = (state.queued, state.running.trigger if state.running else None)
+    former = next((t.model for t in triggers if t and t.model not in (None, model)), None)
+    if former is None or model != champion:
+        return state, None
+    return resolved(state, "performance", former)
+
+
 def withdrawn(state: State) -> State:
     """A champion proved worse than the one before it, which is back."""
     return replace(state, refusals=state.refusals + 1)
