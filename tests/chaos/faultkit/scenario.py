@@ -13,7 +13,7 @@ from faultkit.fleet import Client, Fleet
 
 _SETTLING = 60.0
 """Seconds in which what was taken up last must be completed."""
-_PATIENCE = 2_400.0
+_PATIENCE = 3_600.0
 """Seconds a scenario may take; one that takes longer is judged by what it left behind."""
 
 
