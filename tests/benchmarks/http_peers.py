@@ -3,11 +3,11 @@
     python tests/benchmarks/http_peers.py [--seconds 3] [--runs 3] [--connections 64] [--only bentoml]
 
 The same model everywhere: 20 numeric and 5 categorical columns, one-hot, 100 boosting iterations. As they come:
-FastAPI, BentoML and MLServer with scikit-learn on a data frame. Given more: BentoML and MLServer with the same ONNX
-model as ours and their request batching on, and a bare Starlette app with it. One worker each, environments of their
-own under ``.peers``. Closed loop, as in ``http_infer.py``; while a peer is measured nothing but ours, idle, stands
-beside it. A peer is measured twice as long as ours, since slow requests are cut off at the end. The last line is one
-JSON object of ratios: ours over theirs, medians of the turns.
+FastAPI, BentoML, MLServer and MLflow with scikit-learn on a data frame. Given more: BentoML and MLServer with the same
+ONNX model as ours and their request batching on, and a bare Starlette app with it. One worker each, environments of
+their own under ``.peers``. Closed loop, as in ``http_infer.py``; while a peer is measured nothing but ours, idle,
+stands beside it. A peer is measured twice as long as ours, since slow requests are cut off at the end. The last line is
+one JSON object of ratios: ours over theirs, medians of the turns.
 """
 
 import argparse
@@ -42,6 +42,7 @@ _REQUIREMENTS = {
     "fastapi": ("fastapi", "uvicorn[standard]", "pandas", "scikit-learn"),
     "bentoml": ("bentoml", "pandas", "scikit-learn", "onnxruntime"),
     "mlserver": ("mlserver", "mlserver-sklearn", "pandas", "onnxruntime"),
+    "mlflow": ("mlflow", "pandas", "scikit-learn"),
 }
 
 
@@ -83,6 +84,11 @@ def columns(rows: int) -> bytes:
     return json.dumps({"parameters": {"content_type": "pd"}, "inputs": inputs, "outputs": asked}).encode()
 
 
+def records(rows: int) -> bytes:
+    """Rows as JSON objects, by the name that MLflow gives them."""
+    return json.dumps({"dataframe_records": json.loads(objects(rows))["rows"]}).encode()
+
+
 def _bare(_: Path, folder: Path, port: int) -> list[str]:
     onnx = str(folder / "model.onnx")
     return [sys.executable, str(Path(http_infer.__file__)), "--serve", "bare", "--onnx", onnx, "--port", str(port)]
@@ -94,6 +100,10 @@ def _fastapi(python: Path, _: Path, port: int) -> list[str]:
 
 def _bento(module: str) -> Callable[[Path, Path, int], list[str]]:
     return lambda python, _, port: [str(python.with_name("bentoml")), "serve", f"{module}:Service", "--port", str(port)]
+
+
+def _mlflow(python: Path, _: Path, port: int) -> list[str]:
+    return [str(python), str(_APPS / "mlflow_serve.py"), str(port)]
 
 
 def _mlserver(**model: Any) -> Callable[[Path, Path, int], list[str]]:
@@ -114,6 +124,7 @@ PEERS = (
     Peer("fastapi_sklearn", True, "fastapi", _fastapi, "/predict", objects),
     Peer("bentoml", True, "bentoml", _bento("bento_sklearn"), "/predict", objects),
     Peer("mlserver", True, "mlserver", _mlserver(**_SKLEARN), _V2, columns),
+    Peer("mlflow", True, "mlflow", _mlflow, "/invocations", records),
     Peer("bentoml_onnx_batching", False, "bentoml", _bento("bento_onnx"), "/predict", objects),
     Peer("mlserver_onnx_batching", False, "mlserver", _mlserver(**_BATCHED), _V2, tensors),
 )
@@ -122,7 +133,11 @@ PEERS = (
 def _variables(folder: Path) -> dict[str, str]:
     """What a peer is told: where the apps and the model are, and to tell nobody of it."""
     told = {"PYTHONPATH": str(_APPS), "ONNX_FILE": str(folder / "model.onnx"), "HOME": str(folder)}
-    return dict(os.environ) | told | {"BENTOML_DO_NOT_TRACK": "True", "DO_NOT_TRACK": "1"}
+    return (
+        dict(os.environ)
+        | told
+        | {"BENTOML_DO_NOT_TRACK": "True", "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "1"}
+    )
 
 
 @contextlib.contextmanager

@@ -104,7 +104,7 @@ def test_peers_over_http_are_compared(bench: Any, tmp_path: Path, monkeypatch: p
     with http.running("ours", onnx) as port:
         rates = peers.compared(peers.PEERS[0], port, bench.onnx, argparse.Namespace(seconds=0.2, runs=1, connections=4))
     found = peers.summary({peer.name: rates for peer in peers.PEERS})
-    assert found["ratio_to"]["fastapi_sklearn"]["single"] == round(rates["ours_1"] / rates["theirs_1"], 2) > 0
+    assert found["ratio_to"]["mlflow"]["single"] == round(rates["ours_1"] / rates["theirs_1"], 2) > 0
     aimed("http", found, but=OWN_HTTP)
     for peer in peers.PEERS:  # what each is asked is JSON, and holds the rows
         assert json.loads(peer.body(2))
