@@ -4,7 +4,8 @@ import asyncio
 import contextlib
 import math
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -21,6 +22,8 @@ from tidemill_contracts.package import Golden, GoldenPrediction, PackageManifest
 from tidemill_contracts.pipeline import PipelineSpec
 from tidemill_contracts.promotion import PromotedModel, Promotion, ValidationReport
 from tidemill_serving.app import build
+from tidemill_serving.domain.features import Matrices
+from tidemill_serving.domain.model import Model, Predictions
 from tidemill_serving.settings import ServingSettings
 from tidemill_shared.credentials import Credentials
 from tidemill_shared.seal import PromotionSeal
@@ -332,3 +335,30 @@ async def replicas(platform: Platform) -> AsyncIterator[Replicas]:
     made = Replicas(platform)
     yield made
     await made.end()
+
+
+class Gate:
+    """While it is closed a model that says no keeps its answers to itself."""
+
+    def __init__(self) -> None:
+        self._open = threading.Event()
+        self._open.set()
+        self.close, self.open = self._open.clear, self._open.set
+
+    def passed(self, found: Predictions) -> Predictions:
+        if "no" in found.values:
+            assert self._open.wait(120)
+        return found
+
+
+@pytest.fixture
+def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
+    """Before every model's answers."""
+    made, predict = Gate(), Model.predict
+
+    def held(model: Model, rows: Matrices) -> Predictions:
+        return made.passed(predict(model, rows))
+
+    monkeypatch.setattr(Model, "predict", held)
+    yield made
+    made.open()

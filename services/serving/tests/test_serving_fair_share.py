@@ -4,13 +4,11 @@ Counted by the order in which answers were written, never by a clock.
 """
 
 import asyncio
-import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
-import pytest
 
 from tidemill_contracts.envelope import FIELD
 from tidemill_contracts.events import PredictionCompleted, PredictionRequested
@@ -18,8 +16,6 @@ from tidemill_contracts.pipeline import PipelineSpec
 from tidemill_contracts.prediction import RequestedPrediction
 from tidemill_contracts.streams import stream_key
 from tidemill_serving.app import build
-from tidemill_serving.domain.features import Matrices
-from tidemill_serving.domain.model import Model, Predictions
 from tidemill_serving.settings import ServingGroup, ServingSettings
 from tidemill_shared.service import Service
 from tidemill_shared.testing.platform import Platform
@@ -118,40 +114,13 @@ async def test_a_quiet_pipeline_waits_for_a_bounded_number_of_a_floods_requests(
     assert max(overtaken) <= AHEAD < BACKLOG // 2, overtaken
 
 
-class Held:
-    """A model that says no keeps its answers to itself until it is released."""
-
-    def __init__(self) -> None:
-        self.closed = threading.Event()
-        self._released = threading.Event()
-        self.release = self._released.set
-
-    def passed(self, found: Predictions) -> Predictions:
-        if self.closed.is_set() and "no" in found.values:
-            assert self._released.wait(120)
-        return found
-
-
-@pytest.fixture
-def held(monkeypatch: pytest.MonkeyPatch) -> Iterator[Held]:
-    """In every model's way."""
-    made, predict = Held(), Model.predict
-
-    def call(model: Model, rows: Matrices) -> Predictions:
-        return made.passed(predict(model, rows))
-
-    monkeypatch.setattr(Model, "predict", call)
-    yield made
-    made.release()
-
-
 async def test_slow_models_hold_up_no_other_in_the_stream_or_over_http(
-    platform: Platform, spec: PipelineSpec, promote: Any, held: Held
+    platform: Platform, spec: PipelineSpec, promote: Any, gate: Any
 ) -> None:
     slow = {f"slow-{i}": -9.0 for i in range(3)}
     async with serving(platform, spec, promote, quiet=9.0, **slow) as service, httpx.AsyncClient(timeout=60) as client:
         at = f"http://127.0.0.1:{service.port}/v2/models"
-        held.closed.set()
+        gate.close()
         for name in slow:
             await add(platform, name, *[f"s-{i}" for i in range(3 * BATCH)])
         asking = [asyncio.create_task(client.post(f"{at}/{name}/infer", json={"inputs": TENSORS})) for name in slow]
@@ -161,7 +130,7 @@ async def test_slow_models_hold_up_no_other_in_the_stream_or_over_http(
             assert (await client.post(f"{at}/quiet/infer", json={"inputs": TENSORS})).status_code == 200
         early = [await platform.redis.xlen(answers_of(platform, name)) for name in slow]
         assert (early, [task.done() for task in asking]) == ([0] * 3, [False] * 3)
-        held.release()
+        gate.open()
         for name in slow:
             await answered(platform, name, 3 * BATCH)
         assert [answer.status_code for answer in await asyncio.gather(*asking)] == [200] * 3

@@ -2,8 +2,7 @@
 
 import asyncio
 import json
-import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -28,8 +27,6 @@ from tidemill_contracts.prediction import RequestedPrediction, RequestedPredicti
 from tidemill_contracts.rollout import ChangedRollout, ObservedRollout, RolloutPolicy, Trial
 from tidemill_contracts.streams import state_key, stream_key
 from tidemill_serving.app import build
-from tidemill_serving.domain.features import Matrices
-from tidemill_serving.domain.model import Model, Predictions
 from tidemill_serving.domain.share import chosen, threshold
 from tidemill_serving.settings import ServingGroup, ServingSettings
 from tidemill_serving.tally import Tally
@@ -206,35 +203,8 @@ async def test_what_the_challenger_cannot_answer_the_champion_does(
     assert (seen.data.champion.rows, seen.data.champion.failed) == (30, 0)
 
 
-class Gate:
-    """While it is closed a model that says no keeps its answers to itself."""
-
-    def __init__(self) -> None:
-        self._open = threading.Event()
-        self._open.set()
-        self.close, self.open = self._open.clear, self._open.set
-
-    def passed(self, found: Predictions) -> Predictions:
-        if "no" in found.values:
-            assert self._open.wait(120)
-        return found
-
-
-@pytest.fixture
-def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
-    """Before every model's answers."""
-    made, predict = Gate(), Model.predict
-
-    def held(model: Model, rows: Matrices) -> Predictions:
-        return made.passed(predict(model, rows))
-
-    monkeypatch.setattr(Model, "predict", held)
-    yield made
-    made.open()
-
-
 async def test_no_answer_of_the_champions_waits_for_a_slow_challenger(
-    platform: Platform, spec: PipelineSpec, promote: Any, pack: Any, tried: Tried, gate: Gate
+    platform: Platform, spec: PipelineSpec, promote: Any, pack: Any, tried: Tried, gate: Any
 ) -> None:
     async with serving(platform, spec, promote) as champion:
         packed = await pack(bias=-3.0)
@@ -260,7 +230,7 @@ async def test_no_answer_of_the_champions_waits_for_a_slow_challenger(
 
 
 async def test_the_champion_answers_what_a_challenger_takes_too_long_for(
-    platform: Platform, spec: PipelineSpec, promote: Any, pack: Any, tried: Tried, gate: Gate
+    platform: Platform, spec: PipelineSpec, promote: Any, pack: Any, tried: Tried, gate: Any
 ) -> None:
     async with serving(platform, spec, promote, canary_seconds=0.1) as champion:
         packed = await pack(bias=-3.0)
@@ -280,7 +250,7 @@ async def test_the_champion_answers_what_a_challenger_takes_too_long_for(
 
 
 async def test_over_http_nobody_waits_for_a_slow_challenger(
-    platform: Platform, spec: PipelineSpec, promote: Any, pack: Any, tried: Tried, gate: Gate
+    platform: Platform, spec: PipelineSpec, promote: Any, pack: Any, tried: Tried, gate: Any
 ) -> None:
     ids = [f"h-{i}" for i in range(20)]
     serving_both = halved(platform, spec, promote, pack, tried)
