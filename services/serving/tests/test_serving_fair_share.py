@@ -30,6 +30,8 @@ AHEAD = 20 * BATCH
 """Answers of a flooded pipeline between a quiet request and its answer, at most: what was in flight and in the waiting
 room when it came (six batches), and what is answered until it is looked for."""
 BACKLOG = 2_000
+FLOOD = 1_000_000
+"""Requests at most, whatever happens: Redis keeps them all."""
 ASKED = 20
 
 
@@ -75,7 +77,7 @@ async def flooded(platform: Platform, pipeline: str) -> AsyncIterator[None]:
 
     async def keep() -> None:
         sent = 0
-        while True:
+        while sent < FLOOD:
             short = BACKLOG - await waiting(platform, pipeline)
             if short > BACKLOG // 4:
                 await add(platform, pipeline, *[f"f-{sent + i}" for i in range(short)])

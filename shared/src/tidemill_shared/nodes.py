@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 from urllib.parse import quote, urlsplit, urlunsplit
 
-from redis.asyncio import BlockingConnectionPool, Connection, Redis, SSLConnection
+from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.connection import parse_url
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -12,6 +12,7 @@ from redis.crc import key_slot
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
+from tidemill_shared.connections import connection_class
 from tidemill_shared.log import logger
 from tidemill_shared.raw import call
 from tidemill_shared.settings import RedisSettings
@@ -43,7 +44,8 @@ def connect(settings: RedisSettings, *, timeout_seconds: float = 5.0, **changes:
     Whoever finds all connections in use waits for one: the lanes of hundreds of pipelines may be done at once.
     ``changes`` are options of the connections beside those that the URL names.
     """
-    options: dict[str, Any] = dict(parse_url(redis_url(settings))) | changes
+    options: dict[str, Any] = dict(parse_url(redis_url(settings)))
+    options |= {"connection_class": connection_class(settings.url)} | changes
     pool = BlockingConnectionPool(
         max_connections=_CLUSTER_CONNECTIONS if settings.cluster else _CONNECTIONS,
         timeout=_CONNECTION_PATIENCE_SECONDS,
@@ -86,9 +88,9 @@ class Nodes:
     def options(self) -> dict[str, Any]:
         """Options of connections to the control plane's server: in a cluster it is known only once ``look`` has asked,
         so each new connection asks here."""
+        base = connection_class(self._settings.url)
         if not self.cluster:
-            return {}
-        base: type[Connection] = SSLConnection if self._settings.url.startswith("rediss:") else Connection
+            return {"connection_class": base}
         nodes = self
 
         class ToControl(base):  # type: ignore[valid-type,misc]

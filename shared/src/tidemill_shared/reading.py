@@ -85,7 +85,8 @@ class Reader:
 
     async def _change(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._changed.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await self._changed.wait()
 
     def _halted(self, stream: str) -> bool:
         return self._halts is not None and stream in self._halts.streams

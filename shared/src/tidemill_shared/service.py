@@ -1,6 +1,7 @@
 """The service runner: one way to start, to be watched, to drain and to end."""
 
 import asyncio
+import contextlib
 import signal
 import sys
 import time
@@ -140,10 +141,9 @@ class Service:
             if problem:
                 log.error("stopping: a part of the service has died", what=problem)
                 return 1
-            try:
-                await asyncio.wait_for(stop.wait(), timeout=0.5)
-            except TimeoutError:
-                continue
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(0.5):
+                    await stop.wait()
         log.info("draining")
         return 0
 
