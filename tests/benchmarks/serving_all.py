@@ -59,12 +59,12 @@ def main() -> None:
         try:
             found[name] = run(script, *arguments, *told)
         except (RuntimeError, ValueError) as error:
-            found[name] = {"failed": str(error)}
+            found[name] = {"error": str(error)}
         print(f"  {json.dumps(found[name])}", flush=True)
     judged = aims.judged(found)
     print("\n".join(["== aims", *aims.table(judged)]))
     print(json.dumps(found | {"aims": judged}, ensure_ascii=False))
-    sys.exit(any("failed" in figures for figures in found.values()))
+    sys.exit(any("error" in figures for figures in found.values()))
 
 
 if __name__ == "__main__":

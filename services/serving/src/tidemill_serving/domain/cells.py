@@ -8,10 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tidemill_serving.domain.features import Layout, Matrices, Row, encodable, matrices
+from tidemill_serving.domain.features import Layout, Matrices, Row, encodable, finite, matrices
 from tidemill_serving.domain.tensor import BadRequest
-
-_FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,12 +81,10 @@ def _joined(cells: Sequence[Cells], layout: Layout) -> Matrices | None:
     if strings is None:
         return None
     try:
-        wide = np.array(list(chain.from_iterable(each.numeric for each in cells)), np.float64)  # None becomes NaN
+        numbers = finite(list(chain.from_iterable(each.numeric for each in cells)), count, len(layout.numeric))
     except OverflowError:
         return None
-    if bool((np.abs(wide) > _FLOAT32_MAX).any()):
-        return None
-    return Matrices(wide.astype(np.float32).reshape(count, len(layout.numeric)), strings)
+    return None if numbers is None else Matrices(numbers, strings)
 
 
 def _strings(flat: list[Any], count: int, layout: Layout) -> NDArray[Any] | None:
