@@ -7,8 +7,8 @@ loop and HTTP parser. Ours is the service's own routes behind its own door (loop
 protocol; its constant is one more route there, asked with the same body (and, as ``empty``, with none). The bare app is
 what an expert writes in an afternoon: rows as objects, two arrays, one call, no checks. The load generator is a process
 of its own that shares the cores. Closed loop: each connection asks again when it is answered. Open loop: requests leave
-by the clock at 70 % of the highest rate, and their latency counts from when they were due. Medians of the runs; the last
-line is one JSON object. Trust the ratios.
+by the clock at 70 % of the highest rate, and their latency counts from when they were due. Medians of the runs; the
+last line is one JSON object. Trust the ratios.
 """
 
 import argparse

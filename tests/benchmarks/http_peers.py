@@ -243,7 +243,7 @@ def main() -> None:
                     continue
                 told = ", ".join(f"{case} {rate:,.0f}/s" for case, rate in found[peer.name].items())
                 print(f"{peer.name}: {told}", flush=True)
-    print(json.dumps(summary(found) | ({"failed": failed} if failed else {})))
+    print(json.dumps(summary(found) | ({"error": failed} if failed else {})))
 
 
 if __name__ == "__main__":

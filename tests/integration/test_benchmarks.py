@@ -152,7 +152,7 @@ def test_all_of_it_ends_with_one_object_and_tells_what_is_met(
     with pytest.raises(SystemExit) as ended:
         every.main()
     last = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert ended.value.code == 1 and "failed" in last["swap"]
+    assert ended.value.code == 1 and "error" in last["swap"]
     assert last["aims"] == {"fenced_step_to_bare_step": {"value": last["delivery"]["fenced_ratio"]}}
 
 

@@ -141,7 +141,8 @@ def finite(flat: list[Any], rows: int, width: int) -> NDArray[np.float32] | None
     """
     found = np.empty(len(flat), np.float32)
     try:
-        struct.pack_into(f"{len(flat)}f", found.data, 0, *flat)  # half the time of np.array, which looks for a common type
+        # Half the time of np.array, which looks for a common type.
+        struct.pack_into(f"{len(flat)}f", found.data, 0, *flat)
     except (struct.error, OverflowError):
         return _with_missing(flat, rows, width)  # there is a null
     # NaN compares as false; what is as large as the largest may have been rounded to it.
