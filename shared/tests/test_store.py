@@ -1,5 +1,8 @@
 import asyncio
 import hashlib
+import os
+import tempfile
+import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -10,6 +13,7 @@ from tidemill_contracts.prediction import ObservedLabel
 from tidemill_shared import skew
 from tidemill_shared.append_log import AppendLog
 from tidemill_shared.errors import ChecksumMismatch, ObjectMissing, Poison
+from tidemill_shared.store import Store
 from tidemill_shared.testing.platform import Platform
 
 
@@ -26,6 +30,29 @@ async def test_what_is_put_is_got_and_verified(platform: Platform, tmp_path: Pat
     cached = await store.cached(ref)
     assert cached.read_bytes() == b"hello"
     assert await store.cached(ref) == cached
+
+
+async def test_a_full_cache_makes_room_while_others_fill_it(platform: Platform) -> None:
+    refs = [await platform.store.put(f"raw/demo/{i}.bin", bytes([i]) * 1_000) for i in range(12)]
+    store = Store(platform._store.model_copy(update={"cache_bytes": 10_000}))
+    paths = [await store.cached(ref) for ref in refs]
+    assert [path.exists() for path in paths] == [False] * 2 + [True] * 10
+    ended = threading.Event()
+
+    def come_and_go() -> None:
+        while not ended.is_set():
+            handle, name = tempfile.mkstemp(dir=paths[-1].parent, prefix=".part-")
+            os.close(handle)
+            Path(name).unlink()
+
+    others = [asyncio.create_task(asyncio.to_thread(come_and_go)) for _ in range(3)]
+    try:
+        for _ in range(200):
+            paths[-1].unlink()
+            await store.cached(refs[-1])
+    finally:
+        ended.set()
+        await asyncio.gather(*others)
 
 
 async def test_no_more_is_read_than_was_stated(platform: Platform) -> None:

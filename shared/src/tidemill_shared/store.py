@@ -256,20 +256,25 @@ class Store:
         if self._cache is None:
             self._cache = Path(tempfile.mkdtemp(prefix="tidemill-cache-"))
         path = self._cache / ref.sha256[:2] / ref.sha256
-        if path.exists() and path.stat().st_size == ref.size:
-            os.utime(path)
-            return path
+        with contextlib.suppress(FileNotFoundError):  # not there, or evicted at this moment
+            if path.stat().st_size == ref.size:
+                os.utime(path)
+                return path
         await asyncio.to_thread(self._evict, ref.size)
         return await self.get_file(ref, path)
 
     def _evict(self, incoming: int) -> None:
         assert self._cache is not None  # noqa: S101 - only called by cached()
-        files = sorted((p for p in self._cache.glob("??/*") if p.is_file()), key=lambda p: p.stat().st_mtime)
-        total = sum(p.stat().st_size for p in files) + incoming
-        for path in files:
+        found: list[tuple[float, int, Path]] = []
+        for path in self._cache.glob("??/*"):
+            with contextlib.suppress(FileNotFoundError):  # what is being downloaded moves to its place meanwhile
+                told = path.stat()
+                found.append((told.st_mtime, told.st_size, path))
+        total = sum(size for _, size, _ in found) + incoming
+        for _, size, path in sorted(found):
             if total <= self._settings.cache_bytes:
                 return
-            total -= path.stat().st_size
+            total -= size
             path.unlink(missing_ok=True)
 
     async def lasting(self, key: str, proven: Callable[[bytes], bool]) -> bytes | None:
