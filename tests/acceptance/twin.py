@@ -59,6 +59,11 @@ class Model:
         return p.argmax(axis=1), p
 
 
+def _began(finding: Detected | Degraded) -> datetime | None:
+    at = finding.began_at if isinstance(finding, Detected) else None
+    return None if at is None else datetime.fromtimestamp(at, UTC)
+
+
 class Twin:
     """One stream, played offline."""
 
@@ -190,6 +195,7 @@ class Twin:
                 about=about,
                 model=finding.version,
                 since=datetime.fromtimestamp(finding.noticed_at, UTC),
+                began=_began(finding),
                 gradual=isinstance(finding, Detected) and finding.course == "gradual",
             )
             policy = retrain_policy(self.spec)

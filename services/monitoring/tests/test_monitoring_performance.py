@@ -1,6 +1,7 @@
 """The baseline, degradation, recovery, and the monitor as a whole on made-up streams."""
 
 import json
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -9,7 +10,7 @@ import pytest
 
 from tidemill_monitoring.domain.adwin import Adwin
 from tidemill_monitoring.domain.calibration import Calibration
-from tidemill_monitoring.domain.findings import Degraded, Detected, Finding, Recovered, Resolved
+from tidemill_monitoring.domain.findings import Degraded, Detected, Finding, Recovered, Resolved, Span
 from tidemill_monitoring.domain.labels import LabelWatch
 from tidemill_monitoring.domain.monitor import Champion, Monitor
 from tidemill_monitoring.domain.outcome import (
@@ -21,9 +22,10 @@ from tidemill_monitoring.domain.outcome import (
     outcome_of,
     positive_index,
 )
-from tidemill_monitoring.domain.performance import Goal
+from tidemill_monitoring.domain.performance import Goal, Performance
 from tidemill_monitoring.domain.policy import Policy
 from tidemill_monitoring.domain.reference import Reference, categorical_column, numeric_column
+from tidemill_monitoring.domain.score import Outcome
 
 POLICY = Policy(
     classification=True,
@@ -120,6 +122,22 @@ def test_the_baseline_is_not_lowered_by_a_bad_model() -> None:
     assert monitor.labels.performance.baseline == before
     monitor, found = run(monitor, 3_401, [0.05] * 300, good)
     assert kinds(found, Recovered) == [Recovered]
+
+
+def test_a_lucky_window_ends_no_alarm_that_nobody_answered() -> None:
+    """With a baseline of 0.9 the score is back at 0.855; 0.86 of 500 rows may be luck, unless there is a new model."""
+    performance = Performance(deque(maxlen=500), baseline=0.9)
+
+    def judged(right: int, version: str) -> Degraded | Recovered | None:
+        for row in range(500):
+            performance.take(Outcome(1.0, float(row < right)), version, row)
+        return performance.judge(GOAL, version, 500, 0.0, Span(500, 1, 500, 0.0, 0.0), 0.0)
+
+    assert isinstance(judged(400, "a"), Degraded)
+    assert judged(430, "a") is None
+    assert isinstance(judged(445, "a"), Recovered)
+    assert isinstance(judged(400, "a"), Degraded)
+    assert isinstance(judged(430, "b"), Recovered)
 
 
 def test_slow_decay_is_noticed() -> None:

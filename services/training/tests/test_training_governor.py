@@ -247,7 +247,38 @@ def test_a_settling_training_outlasts_the_recovery_that_its_first_answer_brought
     state, _ = arrive(State(), trigger("a"), facts=replace(FACTS, rows=150))
     assert state.running
     settling = finish(state, state.running.id, later(10), model="m2", settle_rows=500)
-    assert recovered(settling, "m2", "m2") == (settling, None)
+    back, refusal = recovered(settling, "m2", "m2")
+    assert refusal is None and back.queued and back.queued.settling and back.queued.min_rows == 500
+
+
+def test_a_score_that_falls_again_after_it_was_back_is_another_change() -> None:
+    state, _ = arrive(State(), trigger("a"), facts=replace(FACTS, rows=150))
+    assert state.running
+    state = finish(state, state.running.id, later(10), model="m2", settle_rows=500)
+    state, _ = recovered(state, "m2", "m2")
+    fallen = trigger("b", "performance", about="performance", model="m2", since=later(50))
+    few = replace(FACTS, champion="m2", rows=20)
+    waiting, said = arrive(state, fallen, facts=few, now=later(100))
+    assert reasons(said) == ["stale", "waiting_for_rows"]
+    assert waiting.queued and not waiting.queued.settling and waiting.queued.since == later(50)
+    # The same when the second answer is being trained: what settles it further is no answer to what came later.
+    begun, said = settle(state, POLICY, replace(few, rows=500), later(100))
+    assert reasons(said) == ["start"]
+    begun, _ = recovered(begun, "m2", "m2")
+    assert begun.running and begun.running.trigger.recovered
+
+
+def test_a_change_that_two_detectors_see_is_answered_once() -> None:
+    facts = replace(FACTS, rows=150)
+    state, _ = arrive(State(), trigger("a", "performance", about="performance", since=NOW), facts=facts)
+    again = rejected_once(state, "m2")
+    assert again.queued and again.queued.attempt == 1
+    same, said = arrive(again, trigger("b", since=later(50), began=later(-20)), facts=facts, now=later(60))
+    assert "coalesced" in reasons(said) and same.queued
+    assert (same.queued.since, same.queued.attempt, same.queued.kind) == (NOW, 1, "drift")
+    for other in (trigger("c", since=later(50), began=later(20)), trigger("d", since=later(50))):
+        newer, said = arrive(again, other, facts=facts, now=later(60))
+        assert reasons(said)[0] == "stale" and newer.queued and newer.queued.since == later(50)
 
 
 def test_a_gradual_change_is_settled_with_rows_from_after_its_last_answer() -> None:

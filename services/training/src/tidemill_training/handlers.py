@@ -76,6 +76,7 @@ class Triggers:
             about=drift.kind,
             model=drift.model_version,
             since=drift.noticed_at,
+            began=drift.began_at,
             gradual=drift.course == "gradual",
             reason=f"{drift.kind} drift noticed {drift.noticed_at.isoformat()}",
         )

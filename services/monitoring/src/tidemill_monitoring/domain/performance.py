@@ -8,6 +8,10 @@ from typing import Any
 from tidemill_monitoring.domain.findings import Degraded, Recovered, Span
 from tidemill_monitoring.domain.score import LOWER_IS_BETTER, Outcome, Score, score
 
+_LUCK = 0.1
+"""How often a score as bad as the bound may look recovered: looser than what raises an alarm, since each look may end
+it, and what waits for the end is a training that nobody needs."""
+
 
 @dataclass(frozen=True, slots=True)
 class Goal:
@@ -108,7 +112,7 @@ class Performance:
             return None
         least = goal.least(self.baseline)
         if self.episode and goal.reaches(found.value, least):
-            return self._recovered(found.value, version, row, wall)
+            return self._recovered(found, goal, version, row, wall)
         if not goal.reaches(found.better_bound(goal.metric, goal.rate), least):
             self.alarmed(version, row, None, wall)
             assert self.episode is not None  # noqa: S101 - alarmed() opened one
@@ -117,16 +121,20 @@ class Performance:
                 return Degraded(version, found.value, self.baseline, span, row, newest)
         return None
 
-    def _recovered(self, value: float, version: str, row: int, wall: float) -> Recovered | None:
+    def _recovered(self, found: Score, goal: Goal, version: str, row: int, wall: float) -> Recovered | None:
         episode = self.episode
         assert episode is not None and self.baseline is not None  # noqa: S101 - the caller has looked
         retrained = episode.retrained_row
         if retrained is None and not episode.degraded:
             return None  # the score never fell and no new model is in: the alarm stands
+        # Of a score that was proven to have fallen, and that nobody mended, a lucky window proves nothing.
+        proven = found.worse_bound(goal.metric, _LUCK)
+        if retrained is None and not goal.reaches(proven, goal.least(self.baseline)):
+            return None
         self.episode = None
         return Recovered(
             version,
-            value,
+            found.value,
             self.baseline,
             None if episode.began_row is None else episode.alarm_row - episode.began_row,
             None if retrained is None else retrained - episode.alarm_row,

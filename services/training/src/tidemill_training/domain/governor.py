@@ -281,12 +281,24 @@ def _relieved(trigger: Trigger, about: str, model: str, at: datetime | None) -> 
 
 def recovered(state: State, model: str, champion: str | None) -> tuple[State, Refusal | None]:
     """The score is back with ``model``. What was complained about the score of another one is over, as long as
-    ``model`` is the champion: either the other was withdrawn, or an answer to an earlier complaint came first."""
+    ``model`` is the champion: either the other was withdrawn, or an answer to an earlier complaint came first. A
+    settling training stays due, but a score that falls again is not what it answers."""
+    if model == champion:
+        state = _reached(state)
     triggers = (state.queued, state.running.trigger if state.running else None)
     former = next((t.model for t in triggers if t and t.model not in (None, model)), None)
     if former is None or model != champion:
         return state, None
     return resolved(state, "performance", former)
+
+
+def _reached(state: State) -> State:
+    running, queued = state.running, state.queued
+    if running and running.trigger.settling:
+        running = replace(running, trigger=replace(running.trigger, recovered=True))
+    if queued and queued.settling:
+        queued = replace(queued, recovered=True)
+    return replace(state, running=running, queued=queued)
 
 
 def withdrawn(state: State) -> State:
@@ -359,9 +371,12 @@ def _outdated(waiting: Trigger, new: Trigger) -> bool:
     over 16 000 rows was 0.864 and 0.683 (two seeds), with the newer one 0.903 and 0.894.
     """
     if waiting.settling:
-        return new.kind == "drift"  # that the score is still below its best is what settling is about to answer
+        # That the score is still below its best is what settling is about to answer.
+        return new.kind == "drift" or (new.kind == "performance" and waiting.recovered)
     if not waiting.attempt or waiting.since is None or new.since is None:
         return False
+    if new.began is not None and new.began <= waiting.since and not (new.gradual or waiting.gradual):
+        return False  # another detector saw the same change, later
     return new.since > waiting.since
 
 

@@ -55,6 +55,8 @@ class Trigger:
     model: str | None = None
     """The model complained about."""
     since: datetime | None = None
+    began: datetime | None = None
+    """When the change that was noticed at ``since`` seems to have begun."""
     newest: int | None = None
     force: bool = False
     reason: str = ""
@@ -69,6 +71,8 @@ class Trigger:
     """A second answer to a change, with more rows; its refusal by the gate is the end of it."""
     granted: bool = False
     """A person said yes to what was suggested, or to one more attempt although the breaker is open."""
+    recovered: bool = False
+    """The score was back while this, a second answer, was due: when it falls again, that is another change."""
     gradual: bool = False
     """It tells of a change that goes on."""
     also: tuple[str, ...] = ()
