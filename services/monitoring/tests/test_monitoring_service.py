@@ -565,7 +565,7 @@ async def test_kills_at_any_moment_change_nothing(platform: Platform) -> None:
     left = list(chunks(pieces, 200))
     kills = 0
     while left or (await state(platform))["counts"].get("labelled", 0) < 400:
-        assert kills < 200  # on a busy machine a process may hardly begin before it dies
+        assert kills < 60
         async with process(platform, config):
             before = (await state(platform))["counts"].get("requested", 0)
             if left:

@@ -25,7 +25,7 @@ async def call(redis: Redis, *words: str | bytes | int | float) -> Any:
     seconds = pool.connection_kwargs.get("socket_timeout")
     kept = _kept.setdefault(pool, [])
     connection = kept.pop() if kept else await pool.get_connection()  # type: ignore[no-untyped-call]
-    # One timeout for the whole: the connection's own ones each cost a task before Python 3.12.
+    # One timeout for the whole costs less than the connection's own, one for each part.
     connection.socket_timeout = None
     try:
         async with asyncio.timeout(seconds):

@@ -111,8 +111,8 @@ class Performance:
         if self.baseline is None or self.baseline <= 0:
             return None
         least = goal.least(self.baseline)
-        if self.episode and goal.reaches(found.value, least):
-            return self._recovered(found, goal, version, row, wall)
+        if self.episode and goal.reaches(self._shown(found, goal), least):
+            return self._recovered(found.value, version, row, wall)
         if not goal.reaches(found.better_bound(goal.metric, goal.rate), least):
             self.alarmed(version, row, None, wall)
             assert self.episode is not None  # noqa: S101 - alarmed() opened one
@@ -121,20 +121,21 @@ class Performance:
                 return Degraded(version, found.value, self.baseline, span, row, newest)
         return None
 
-    def _recovered(self, found: Score, goal: Goal, version: str, row: int, wall: float) -> Recovered | None:
+    def _shown(self, found: Score, goal: Goal) -> float:
+        """What speaks for a recovery. Of a fall that nobody mended a lucky window proves nothing."""
+        mended = self.episode is not None and self.episode.retrained_row is not None
+        return found.value if mended else found.worse_bound(goal.metric, _LUCK)
+
+    def _recovered(self, value: float, version: str, row: int, wall: float) -> Recovered | None:
         episode = self.episode
         assert episode is not None and self.baseline is not None  # noqa: S101 - the caller has looked
         retrained = episode.retrained_row
         if retrained is None and not episode.degraded:
             return None  # the score never fell and no new model is in: the alarm stands
-        # Of a score that was proven to have fallen, and that nobody mended, a lucky window proves nothing.
-        proven = found.worse_bound(goal.metric, _LUCK)
-        if retrained is None and not goal.reaches(proven, goal.least(self.baseline)):
-            return None
         self.episode = None
         return Recovered(
             version,
-            found.value,
+            value,
             self.baseline,
             None if episode.began_row is None else episode.alarm_row - episode.began_row,
             None if retrained is None else retrained - episode.alarm_row,

@@ -4,6 +4,7 @@ A batch in which all is well is converted at once, column by column; only when s
 looked at one by one, by the same rules.
 """
 
+import contextlib
 import math
 import struct
 from collections.abc import Callable, Mapping, Sequence
@@ -140,15 +141,13 @@ def finite(flat: list[Any], rows: int, width: int) -> NDArray[np.float32] | None
     Raises OverflowError: an integer beyond every float.
     """
     found = np.empty(len(flat), np.float32)
-    try:
+    with contextlib.suppress(struct.error, OverflowError):  # there is a null
         # Half the time of np.array, which looks for a common type.
         struct.pack_into(f"{len(flat)}f", found.data, 0, *flat)
-    except (struct.error, OverflowError):
-        return _with_missing(flat, rows, width)  # there is a null
-    # NaN compares as false; what is as large as the largest may have been rounded to it.
-    if int(np.count_nonzero(np.abs(found) < _FLOAT32_MAX)) < len(flat):
-        return _with_missing(flat, rows, width)
-    return found.reshape(rows, width)
+        # NaN compares as false; what is as large as the largest may have been rounded to it.
+        if int(np.count_nonzero(np.abs(found) < _FLOAT32_MAX)) == len(flat):
+            return found.reshape(rows, width)
+    return _with_missing(flat, rows, width)
 
 
 def _with_missing(flat: list[Any], rows: int, width: int) -> NDArray[np.float32] | None:
