@@ -5,6 +5,7 @@ then those rows are data, then the governor decides. A served model is the train
 """
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -22,10 +23,10 @@ from tidemill_monitoring.domain.calibration import Calibration
 from tidemill_monitoring.domain.findings import Degraded, Detected, Evaluated, Recovered, Resolved
 from tidemill_monitoring.domain.monitor import Champion, Found, Monitor
 from tidemill_monitoring.domain.outcome import Answer, AnsweredRow, LabelledRow
-from tidemill_monitoring.domain.reference import Reference, categorical_column, numeric_column
+from tidemill_monitoring.domain.reference import Reference, categorical_column, importance_shares, numeric_column
 from tidemill_monitoring.holding import Held
 from tidemill_monitoring.translation import policy_of as drift_policy
-from tidemill_training.domain import governor, judging, row_sets, search
+from tidemill_training.domain import governor, importance, judging, row_sets, search
 from tidemill_training.domain.evaluation import scores
 from tidemill_training.domain.preprocessing import frame, frequent_categories
 from tidemill_training.domain.state import Facts, Refusal, Run, Start, State, Trigger
@@ -37,6 +38,7 @@ Array = NDArray[Any]
 TRAIN, VALIDATION, TEST = 0, 1, 2
 _GATE_ROWS = 20
 _EDGES = 19
+_IMPORTANCE_ROWS, _IMPORTANCE_SECONDS = 1_000, 10.0
 
 
 @dataclass(frozen=True)
@@ -385,7 +387,16 @@ class Twin:
             train, held = sorted([*train, *held]), self._rows(TEST, since, newest)
         described = held if len(held) >= _GATE_ROWS else train
         answers = judging.answer(problem, winner.model, self.x.iloc[described])
-        reference = self._reference(version, train, answers[:, problem.positive], winner)
+        importances = importance.explained(
+            row_sets.learning(told, problem.older),
+            winner,
+            str(self.spec.primary),
+            rows=_IMPORTANCE_ROWS,
+            seed=self.spec.search.seed,
+            seconds=_IMPORTANCE_SECONDS,
+        )
+        shares = importance_shares({i.name: (i.mean, i.error) for i in importances})
+        reference = self._reference(version, train, answers[:, problem.positive], winner, shares)
         return Model(version, problem, winner, since, reference, len(self.known), learned)
 
     def _older(self, train: list[int], since: int | None) -> judging.Older | None:
@@ -396,11 +407,14 @@ class Twin:
         rows = [row for row in self.known if self.split[row] == TRAIN and row not in selected]
         return judging.Older(self.x.iloc[rows], self.y[rows]) if rows else None
 
-    def _reference(self, version: str, train: list[int], answers: Array, winner: search.Winner) -> Reference:
-        columns = [_numeric(c, self.table[c].to_numpy()[train]) for c in self.stream.numeric]
+    def _reference(
+        self, version: str, train: list[int], answers: Array, winner: search.Winner, shares: Mapping[str, float]
+    ) -> Reference:
+        columns = [_numeric(c, self.table[c].to_numpy()[train], shares.get(c)) for c in self.stream.numeric]
         for name in self.stream.categorical:
             counts = self.table[name].iloc[train].value_counts()
-            columns.append(categorical_column(name, len(train), 0, {str(k): int(v) for k, v in counts.items()}))
+            known = {str(k): int(v) for k, v in counts.items()}
+            columns.append(categorical_column(name, len(train), 0, known, shares.get(name)))
         held = scores(winner.answers)[str(self.spec.primary)]
         return Reference(version, tuple(columns), _numeric("prediction", answers), held, len(winner.answers.y))
 
@@ -436,8 +450,9 @@ class Twin:
         return self.clock
 
 
-def _numeric(name: str, values: Array) -> Any:
+def _numeric(name: str, values: Array, share: float | None = None) -> Any:
     known = values[~np.isnan(values)]
     edges = np.unique(np.quantile(known, np.linspace(0, 1, _EDGES + 2)[1:-1])) if len(known) else np.empty(0)
     counts = np.bincount(np.searchsorted(edges, known, side="right"), minlength=len(edges) + 1)
-    return numeric_column(name, len(values), len(values) - len(known), edges.tolist(), counts.tolist())
+    missing = len(values) - len(known)
+    return numeric_column(name, len(values), missing, edges.tolist(), counts.tolist(), importance=share)

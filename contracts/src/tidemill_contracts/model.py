@@ -133,6 +133,9 @@ class Importance(Document):
     feature: str
     mean: float
     std: float
+    """Over shuffles."""
+    error: float = 0.0
+    """Standard error of the mean: other rows would have given another one."""
 
 
 class Explanation(Document):

@@ -88,6 +88,8 @@ class ReferenceColumn(Document):
     outside: int | None = None
     """Numeric, of rows that were not trained on: values beyond the range of the training rows."""
     importance: float = 0.0
+    importance_error: float = 0.0
+    """Its standard error."""
 
 
 class ReferenceSample(Document):

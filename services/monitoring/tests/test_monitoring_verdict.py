@@ -12,7 +12,13 @@ from tidemill_monitoring.domain.discovery import discovered_below
 from tidemill_monitoring.domain.divergence import Distance, jensen_shannon, kolmogorov_smirnov, psi
 from tidemill_monitoring.domain.measuring import Test, Verdict, distances_of
 from tidemill_monitoring.domain.proportion import increase_p_value, significant_from
-from tidemill_monitoring.domain.reference import Reference, ReferenceColumn, categorical_column, numeric_column
+from tidemill_monitoring.domain.reference import (
+    Reference,
+    ReferenceColumn,
+    categorical_column,
+    importance_shares,
+    numeric_column,
+)
 from tidemill_monitoring.domain.verdict import Standing, test_columns, worst
 from tidemill_monitoring.domain.window import RowWindow
 
@@ -167,6 +173,14 @@ def test_drift_of_a_column_the_model_ignores_is_a_warning() -> None:
         verdict, tests = verdict_of(reference_of([column]), table, Calibration())
         assert verdict == expected
         assert (tests[0].severity or 0.0) == (tests[0].effect * 10 * 0.6 if importance else 0.0)
+
+
+def test_importance_is_what_is_left_after_chance() -> None:
+    found = {"a": (0.20, 0.02), "b": (0.192, 0.016), "idle": (0.008, 0.007), "worse": (-0.01, 0.002)}
+    shares = importance_shares(found)
+    assert shares == pytest.approx({"a": 0.4, "b": 0.4, "idle": 0.0, "worse": 0.0})
+    assert importance_shares({"a": (0.02, 0.02), "b": (0.0, 0.0)}) == {} == importance_shares({})
+    assert importance_shares({"a": (0.3, 0.0), "b": (0.1, 0.0)}) == pytest.approx({"a": 0.75, "b": 0.25})
 
 
 def test_values_beyond_the_range_are_named() -> None:

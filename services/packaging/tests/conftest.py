@@ -184,7 +184,7 @@ async def stored(
         causes=("cause-0",),
         code_version="0",
     )
-    explanation = Explanation(metric="f1", importances=(Importance(feature="age", mean=0.25, std=0.0),))
+    explanation = Explanation(metric="f1", importances=(Importance(feature="age", mean=0.25, std=0.0, error=0.05),))
     files = {
         "model.skops": await store.put_file(model_key(SPEC.name, version, "model.skops"), built.job.model),
         "evaluation.json": await store.put_document(

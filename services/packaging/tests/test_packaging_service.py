@@ -51,7 +51,8 @@ async def test_a_trained_model_becomes_a_signed_package(platform: Platform, case
     reference = await store.document(manifest.files["reference.json"], Reference)
     assert (reference.score, reference.error_rows) == (0.81, 200)
     assert reference.error == pytest.approx(0.1)
-    assert next(c for c in reference.columns if c.name == "age").importance == 0.25
+    age = next(c for c in reference.columns if c.name == "age")
+    assert (age.importance, age.importance_error) == (0.25, 0.05)
     assert b"Predicts `outcome`" in await store.get(manifest.files["model-card.md"])
 
 

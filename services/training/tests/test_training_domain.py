@@ -22,7 +22,7 @@ from threadpoolctl import threadpool_limits
 
 from tidemill_training.domain import candidates, judging, rows, search, threshold
 from tidemill_training.domain.evaluation import Answers, calibration, confusion, scores, utility
-from tidemill_training.domain.importance import permutation_importance
+from tidemill_training.domain.importance import Importance, permutation_importance
 from tidemill_training.domain.model_file import to_bytes
 from tidemill_training.domain.preprocessing import MAX_CATEGORIES, frame, frequent_categories
 from tidemill_training.fitting import unusable
@@ -238,19 +238,41 @@ def test_importance_finds_the_column_that_matters() -> None:
     x = pd.DataFrame({"noise": rng.normal(size=300), "signal": rng.normal(size=300)})
     y = x.signal.to_numpy()
 
-    def importance(seconds: float) -> list[tuple[str, float, float]]:
+    def importance(seconds: float) -> list[Importance]:
         return permutation_importance(
             lambda f: f.signal.to_numpy(),
-            lambda given: -float(np.abs(given - y).mean()),
+            lambda given, rows: -float(np.abs(given - y[rows]).mean()),
             x,
             repeats=3,
             seed=0,
             seconds=seconds,
         )
 
-    (first, gain, _), (_, nothing, _) = importance(10)
-    assert first == "signal" and gain > 0.5 and nothing == 0.0
+    signal, noise = importance(10)
+    assert signal.name == "signal" and signal.mean > 0.5
+    assert noise.mean == noise.error == 0.0
     assert importance(-1) == []
+
+
+def test_the_error_of_an_importance_is_what_it_varies_by_from_sample_to_sample() -> None:
+    rng = np.random.default_rng(0)
+
+    def found(n: int) -> dict[str, Importance]:
+        x = pd.DataFrame({"signal": rng.normal(size=n), "idle": rng.normal(size=n)})
+        y = x.signal.to_numpy() + rng.normal(size=n) > 0
+        score = lambda given, rows: float((given == y[rows]).mean())  # noqa: E731
+        answers = lambda f: f.signal.to_numpy() + 0.05 * f.idle.to_numpy() > 0  # noqa: E731
+        each = permutation_importance(answers, score, x, repeats=3, seed=0, seconds=10)
+        return {i.name: i for i in each}
+
+    samples = [found(1_000) for _ in range(60)]
+    for name in ("signal", "idle"):
+        spread = float(np.std([sample[name].mean for sample in samples]))
+        told = float(np.median([sample[name].error for sample in samples]))
+        assert 0.6 * spread < told < 1.6 * spread, (name, spread, told)
+    assert all(sample["signal"].mean > 5 * sample["signal"].error for sample in samples)
+    assert sum(sample["idle"].mean > 2 * sample["idle"].error for sample in samples) < 10
+    assert found(250)["signal"].error > 1.4 * np.median([sample["signal"].error for sample in samples])
 
 
 def test_rows_since_a_time_the_newest_of_them_and_those_still_alive(tmp_path: Path) -> None:

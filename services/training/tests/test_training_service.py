@@ -242,6 +242,7 @@ async def test_the_first_dataset_becomes_a_model(platform: Platform, data: Data)
     assert sum(map(sum, evaluation.confusion)) == 180
     explanation = await platform.store.document(manifest.files["explanation.json"], Explanation)
     assert explanation.importances[0].feature == "x"
+    assert 0 < explanation.importances[0].error < explanation.importances[0].mean
     stored = await platform.store.get(manifest.files["model.skops"])
     model = skops.io.loads(stored, trusted=["numpy.dtype"])
     assert model.classes_.tolist() == [0, 1]

@@ -13,7 +13,13 @@ from tidemill_contracts.package import PackageManifest, ReferenceColumn
 from tidemill_contracts.package import Reference as ReferenceDocument
 from tidemill_contracts.promotion import Promotion
 from tidemill_monitoring.domain.monitor import Champion
-from tidemill_monitoring.domain.reference import Reference, ReferenceSample, categorical_column, numeric_column
+from tidemill_monitoring.domain.reference import (
+    Reference,
+    ReferenceSample,
+    categorical_column,
+    importance_shares,
+    numeric_column,
+)
 from tidemill_monitoring.domain.reference import ReferenceColumn as Column
 from tidemill_shared.errors import ChecksumMismatch, ObjectMissing
 from tidemill_shared.log import logger
@@ -84,10 +90,9 @@ class Promotions:
 
 def translate(document: ReferenceDocument, digest: str) -> Reference:
     """The document as the domain wants it."""
-    total = sum(max(c.importance, 0.0) for c in document.columns)
+    share = importance_shares({c.name: (c.importance, c.importance_error) for c in document.columns})
     trained, held = (
-        tuple(_column(c, max(c.importance, 0.0) / total if total > 0 else None) for c in columns)
-        for columns in (document.columns, document.validation)
+        tuple(_column(c, share.get(c.name)) for c in columns) for columns in (document.columns, document.validation)
     )
     prediction = _column(document.prediction)
     scale, sample = document.target_scale, _sample(document)

@@ -7,7 +7,7 @@ from typing import Any
 
 from tidemill_contracts.dataset import Histogram
 from tidemill_contracts.document import Document
-from tidemill_contracts.model import Evaluation, Explanation, ModelManifest
+from tidemill_contracts.model import Evaluation, Explanation, Importance, ModelManifest
 from tidemill_contracts.package import (
     Golden,
     GoldenPrediction,
@@ -88,15 +88,15 @@ def _golden(packed: Packed) -> Golden:
 def _reference(sources: Sources, packed: Packed) -> Reference:
     """The score is training's, on rows that the model was not fitted on: the packaged model answers alike."""
     metrics, metric = sources.model.metrics, sources.spec.primary
-    importance = {i.feature: i.mean for i in sources.explanation.importances}
+    importance = {i.feature: i for i in sources.explanation.importances}
     if sources.model.task == "classification":
         error = 1.0 - metrics.get("accuracy", 1.0)
     else:
         error = metrics.get("mae", 0.0) / packed.target_scale
     return Reference(
         rows=packed.reference_rows,
-        columns=tuple(_column(c, importance.get(c.name, 0.0)) for c in packed.columns),
-        validation=tuple(_column(c, importance.get(c.name, 0.0)) for c in packed.validation),
+        columns=tuple(_column(c, importance.get(c.name)) for c in packed.columns),
+        validation=tuple(_column(c, importance.get(c.name)) for c in packed.validation),
         prediction=_column(packed.prediction),
         target=_column(packed.target),
         metric=metric,
@@ -108,9 +108,9 @@ def _reference(sources: Sources, packed: Packed) -> Reference:
     )
 
 
-def _sample(columns: Sequence[Column], importance: Mapping[str, float]) -> ReferenceSample | None:
+def _sample(columns: Sequence[Column], importance: Mapping[str, Importance]) -> ReferenceSample | None:
     """Rows as bins of the most important columns: the monitor's state grows with their number."""
-    chosen = sorted(columns, key=lambda c: -importance.get(c.name, 0.0))[:_SAMPLED_COLUMNS]
+    chosen = sorted(columns, key=lambda c: -importance[c.name].mean if c.name in importance else 0.0)[:_SAMPLED_COLUMNS]
     if len(chosen) < 2:
         return None
     bins = bytes(cell for row in zip(*(c.sample for c in chosen), strict=True) for cell in row)
@@ -134,7 +134,7 @@ def _tensor(name: str, datatype: str, shape: tuple[int, ...]) -> Tensor:
     return Tensor.model_validate({"name": name, "datatype": datatype, "shape": shape})
 
 
-def _column(c: Column, importance: float = 0.0) -> ReferenceColumn:
+def _column(c: Column, importance: Importance | None = None) -> ReferenceColumn:
     facts: dict[str, Any] = {
         "name": c.name,
         "kind": c.kind,
@@ -148,6 +148,7 @@ def _column(c: Column, importance: float = 0.0) -> ReferenceColumn:
         "std": c.std,
         "longest_run": c.longest_run,
         "outside": c.outside,
-        "importance": importance,
+        "importance": importance.mean if importance else 0.0,
+        "importance_error": importance.error if importance else 0.0,
     }
     return ReferenceColumn.model_validate(facts)

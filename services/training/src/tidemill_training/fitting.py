@@ -16,7 +16,7 @@ from sklearn.pipeline import Pipeline
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # ships no types
 
 from tidemill_training.domain import evaluation, judging, row_sets, rows, search
-from tidemill_training.domain.importance import permutation_importance
+from tidemill_training.domain.importance import explained
 from tidemill_training.domain.model_file import to_bytes
 from tidemill_training.domain.preprocessing import frame, frequent_categories
 from tidemill_training.job import SEVERAL, Job, Trained, Unfit
@@ -25,7 +25,6 @@ Progress = Callable[[Any], None]
 LEAST_ROWS = 20
 """Training rows, and of each of two classes one for each fold."""
 LEAST_OF_A_CLASS = 3
-_REPEATS = 3
 _ROWS_FOR_THREADS = 50_000
 """Below this a second thread saves less than 0.2 s of a boosted fit, and costs as much where the cores are taken."""
 _LOOK_SECONDS = 0.05
@@ -54,7 +53,14 @@ def train(job: Job, progress: Progress) -> Trained | Unfit:
         progress({"stage": "evaluating", "rows": choice.taken if choice else None})
         baseline = evaluation.scores(judging.judge_baseline(problem))
         progress({"stage": "explaining"})
-        importances = _explain(job, row_sets.learning(told, problem.older), winner)
+        importances = explained(
+            row_sets.learning(told, problem.older),
+            winner,
+            job.metric,
+            rows=job.importance_rows,
+            seed=job.seed,
+            seconds=job.importance_seconds,
+        )
         progress({"stage": "storing"})
         _write(job, winner.model)
     return Trained(
@@ -158,30 +164,6 @@ def _target(job: Job, frame: pd.DataFrame) -> Any:
         return frame[job.target].to_numpy(np.float64)
     codes = {label: code for code, label in enumerate(job.classes)}
     return np.array([codes[label] for label in frame[job.target].tolist()], dtype=np.int64)
-
-
-def _explain(job: Job, problem: judging.Problem, winner: search.Winner) -> list[tuple[str, float, float]]:
-    """On rows the model has not seen: where they were learned from, it is the same choice fitted without them."""
-    x, y = (problem.x_validation, problem.y_validation) if problem.explicable else (problem.x, problem.y)
-    model = winner.model
-    if problem.explicable and problem.judged_by_folds:
-        model = judging.fit(problem, winner.family, winner.parameters, problem.x, problem.y)
-    x, y = x.iloc[-job.importance_rows :], y[-job.importance_rows :]
-    threshold = winner.answers.threshold
-
-    def score(answer: Any) -> float:
-        found = evaluation.scores(evaluation.Answers(y, answer, problem.positive, threshold))
-        value = evaluation.utility(job.metric, found)
-        return value if np.isfinite(value) else 0.0
-
-    return permutation_importance(
-        lambda shuffled: judging.answer(problem, model, shuffled),
-        score,
-        x,
-        repeats=_REPEATS,
-        seed=job.seed,
-        seconds=job.importance_seconds,
-    )
 
 
 def _write(job: Job, model: Pipeline) -> None:

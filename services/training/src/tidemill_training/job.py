@@ -57,7 +57,8 @@ class Trained:
     calibration: tuple[tuple[float, float, int], ...]
     confusion: tuple[tuple[int, ...], ...]
     trials: tuple[dict[str, Any], ...]
-    importances: tuple[tuple[str, float, float], ...]
+    importances: tuple[tuple[str, float, float, float], ...]
+    """Of each column: mean, deviation over shuffles, and standard error."""
     categories: dict[str, tuple[str, ...]]
     choice: dict[str, Any] | None
     """Fields of ``RowChoice``; None: nothing was compared."""

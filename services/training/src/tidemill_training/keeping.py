@@ -87,7 +87,7 @@ def _evaluation(result: Trained) -> Evaluation:
 
 
 def _explanation(job: Job, result: Trained) -> Explanation:
-    importances = tuple(Importance(feature=f, mean=m, std=s) for f, m, s in result.importances)
+    importances = tuple(Importance(feature=f, mean=m, std=s, error=e) for f, m, s, e in result.importances)
     return Explanation(metric=job.metric, importances=importances)
 
 

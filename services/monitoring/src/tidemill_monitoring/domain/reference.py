@@ -10,6 +10,8 @@ import numpy.typing as npt
 from tidemill_monitoring.domain.divergence import Counts
 
 Kind = Literal["numeric", "categorical"]
+_ERRORS = 2.0
+"""Standard errors above zero from which a column's importance is beyond chance."""
 OTHER, MISSING = 254, 255
 """Of a sampled cell: no bin of its own, and nothing at all."""
 
@@ -33,7 +35,7 @@ class ReferenceColumn:
     std: float = 0.0
     """Numeric: standard deviation."""
     importance: float | None = None
-    """Share of the model's importance that is this column's; None: not known."""
+    """Share of the model's importance that is surely this column's; None: not known."""
     magnitude: float | None = None
     """Numeric: mean of log10 of the absolute values other than zero, and their standard deviation, by bins."""
     spread: float = 0.0
@@ -83,6 +85,17 @@ class Reference:
     validation: tuple[ReferenceColumn, ...] = ()
     """The same columns over rows that the model has not seen; empty: not known."""
     sample: ReferenceSample | None = None
+
+
+def importance_shares(found: Mapping[str, tuple[float, float]]) -> dict[str, float]:
+    """Each column's share of the model's importance, from its estimate and standard error.
+
+    What could be chance is left out: an idle column's estimate is not zero but close to it, and a share of a hundredth
+    is easily reached that way. Empty where nothing is beyond chance: then no column is known to be idle.
+    """
+    total = sum(max(mean, 0.0) for mean, _ in found.values())
+    sure = {name: max(mean - _ERRORS * error, 0.0) for name, (mean, error) in found.items()}
+    return {name: value / total for name, value in sure.items()} if any(sure.values()) else {}
 
 
 def numeric_column(

@@ -1,5 +1,6 @@
 """Scores, calibration, confusion. Everything is judged on answers to rows the model was not fitted on."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,44 +38,71 @@ class Answers:
 
 def scores(answers: Answers) -> dict[str, float]:
     """Every metric that is defined for these answers, finite."""
-    found = classification_scores(answers) if answers.classifies else regression_scores(answers)
+    found = {name: metric(answers) for name, metric in _metrics(answers).items()}
     return {name: float(value) for name, value in found.items() if np.isfinite(value)}
 
 
-def classification_scores(answers: Answers) -> dict[str, float]:
-    """Binary scores are about the positive class; with more classes precision, recall and F1 are macro averages and
-    ROC AUC is the mean of each class against the rest. Brier is the mean squared error of the positive class's
-    probability, with more classes summed over them (Brier 1950)."""
-    y, p, positive = answers.y, answers.answer, answers.positive
-    k = p.shape[1]
-    every = list(range(k))
-    average: dict[str, Any] = {"pos_label": positive} if k == 2 else {"average": "macro", "labels": every}
-    found = {
-        "accuracy": m.accuracy_score(y, answers.labels),
-        "precision": m.precision_score(y, answers.labels, zero_division=0.0, **average),
-        "recall": m.recall_score(y, answers.labels, zero_division=0.0, **average),
-        "f1": m.f1_score(y, answers.labels, zero_division=0.0, **average),
-        "log_loss": _log_loss(y, p),
-        "brier": float(((p - np.eye(k)[y]) ** 2).sum(axis=1).mean() / (2 if k == 2 else 1)),
-    }
-    sides = [positive] if k == 2 else [c for c in every if 0 < (y == c).sum() < len(y)]
-    if sides and 0 < (y == sides[0]).sum() < len(y):  # the area is undefined when a side is absent
-        found["roc_auc"] = float(np.mean([m.roc_auc_score(y == c, p[:, c]) for c in sides]))
-    return found
+def score(metric: str, answers: Answers) -> float:
+    """One metric turned so that more is better; -inf where it is undefined."""
+    measure = _metrics(answers).get(metric)
+    value = float("nan") if measure is None else float(measure(answers))
+    return utility(metric, {metric: value} if np.isfinite(value) else {})
 
 
-def _log_loss(y: Array, p: Array) -> float:
+def _metrics(answers: Answers) -> Mapping[str, Callable[[Answers], float]]:
+    return _OF_CLASSES if answers.classifies else _OF_VALUES
+
+
+def _by_class(measure: Callable[..., float]) -> Callable[[Answers], float]:
+    """Of the positive class; with more than two classes the macro average."""
+
+    def measured(answers: Answers) -> float:
+        k = answers.answer.shape[1]
+        average: dict[str, Any] = (
+            {"pos_label": answers.positive} if k == 2 else {"average": "macro", "labels": list(range(k))}
+        )
+        return measure(answers.y, answers.labels, zero_division=0.0, **average)
+
+    return measured
+
+
+def _log_loss(answers: Answers) -> float:
+    y, p = answers.y, answers.answer
     return float(-np.log(np.clip(p[np.arange(len(y)), y], 1e-15, 1.0)).mean())
 
 
-def regression_scores(answers: Answers) -> dict[str, float]:
-    """MAE and RMSE in the target's unit, R² without unit."""
-    y, predicted = answers.y, answers.answer
-    return {
-        "mae": float(m.mean_absolute_error(y, predicted)),
-        "rmse": float(m.root_mean_squared_error(y, predicted)),
-        "r2": float(m.r2_score(y, predicted)) if len(y) > 1 else float("nan"),
-    }
+def _brier(answers: Answers) -> float:
+    """Mean squared error of the positive class's probability; with more classes summed over them (Brier 1950)."""
+    y, p = answers.y, answers.answer
+    k = p.shape[1]
+    return float(((p - np.eye(k)[y]) ** 2).sum(axis=1).mean() / (2 if k == 2 else 1))
+
+
+def _roc_auc(answers: Answers) -> float:
+    """With more than two classes the mean of each class against the rest; NaN when a side is absent."""
+    y, p = answers.y, answers.answer
+    every = range(p.shape[1])
+    sides = [answers.positive] if p.shape[1] == 2 else [c for c in every if 0 < (y == c).sum() < len(y)]
+    if not sides or not 0 < (y == sides[0]).sum() < len(y):
+        return float("nan")
+    return float(np.mean([m.roc_auc_score(y == c, p[:, c]) for c in sides]))
+
+
+_OF_CLASSES: Mapping[str, Callable[[Answers], float]] = {
+    "accuracy": lambda a: m.accuracy_score(a.y, a.labels),
+    "precision": _by_class(m.precision_score),
+    "recall": _by_class(m.recall_score),
+    "f1": _by_class(m.f1_score),
+    "log_loss": _log_loss,
+    "brier": _brier,
+    "roc_auc": _roc_auc,
+}
+_OF_VALUES: Mapping[str, Callable[[Answers], float]] = {
+    "mae": lambda a: m.mean_absolute_error(a.y, a.answer),
+    "rmse": lambda a: m.root_mean_squared_error(a.y, a.answer),
+    "r2": lambda a: m.r2_score(a.y, a.answer) if len(a.y) > 1 else float("nan"),
+}
+"""MAE and RMSE in the target's unit, R² without unit."""
 
 
 def utility(metric: str, found: dict[str, float]) -> float:
