@@ -55,6 +55,7 @@ def fitted_onnx() -> bytes:
 
 def serve(kind: str, onnx: Path, port: int) -> None:
     """Run one of the servers; its port goes to standard output."""
+    from tidemill_serving.garbage import look_rarely
     from tidemill_shared.health import build_server
 
     async def probe() -> None:
@@ -63,6 +64,8 @@ def serve(kind: str, onnx: Path, port: int) -> None:
     routes = ours(onnx.read_bytes()) if kind == "ours" else bare(str(onnx))
 
     async def run() -> None:
+        if kind == "ours":
+            await look_rarely()  # as the service does when it starts
         server = build_server(kind, "127.0.0.1", port, probe, routes)
         task = asyncio.create_task(server.serve())
         while not server.started:

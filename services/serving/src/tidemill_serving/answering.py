@@ -131,30 +131,29 @@ def answers(requests: list[Request], loaded: Loaded | None) -> list[bytes | Refu
     """For each request the bytes of its ``prediction.completed``, or why there is none."""
     if loaded is None:
         return [NO_MODEL] * len(requests)
-    found: list[bytes | Refusal] = [NO_OBJECT] * len(requests)
     now = datetime.now(UTC)
-    rows = []
-    for i, request in enumerate(requests):
-        if request.expires_at is not None and request.expires_at < now:
-            found[i] = EXPIRED
-        elif type(request.features) in (tuple, dict):
-            rows.append(i)
+    found = [None if type(r.features) is tuple and r.expires_at is None else _unfit(r, now) for r in requests]
+    rows = [i for i, unfit in enumerate(found) if unfit is None]
     inputs, refusals = matrices([requests[i].features for i in rows], loaded.model.layout)
-    outcomes = iter(_outcomes(loaded.model, inputs))
-    answered, said = [], []
-    for i, refusal in zip(rows, refusals, strict=True):
-        if refusal:
+    outcomes = _outcomes(loaded.model, inputs)
+    if any(refusals):
+        for i, refusal in zip(rows, refusals, strict=True):
             found[i] = refusal
-            continue
-        outcome = next(outcomes)
-        if outcome[0] is None:
-            found[i] = NO_ANSWER
-        else:
-            answered.append(i)
-            said.append(outcome)
-    for i, body in zip(answered, loaded.stamp.completed([requests[i] for i in answered], said), strict=True):
-        found[i] = body
-    return found
+        rows = [i for i in rows if found[i] is None]
+    said = [outcome for outcome in outcomes if outcome[0] is not None]
+    if len(said) < len(outcomes):
+        for i, (value, _) in zip(rows, outcomes, strict=True):
+            found[i] = NO_ANSWER if value is None else None
+        rows = [i for i in rows if found[i] is None]
+    bodies = iter(loaded.stamp.completed([requests[i] for i in rows], said))
+    return [next(bodies) if refusal is None else refusal for refusal in found]
+
+
+def _unfit(request: Request, now: datetime) -> Refusal | None:
+    """Why a request has no row for the model."""
+    if request.expires_at is not None and request.expires_at < now:
+        return EXPIRED
+    return None if type(request.features) in (tuple, dict) else NO_OBJECT
 
 
 def _outcomes(model: Model, inputs: Matrices) -> list[tuple[Scalar, str | None]]:
