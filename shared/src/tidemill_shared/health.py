@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import BaseRoute, Route
 
+from tidemill_shared.direct import Front
 from tidemill_shared.errors import Overloaded
 from tidemill_shared.http_wire import BoundedHttp
 
@@ -81,7 +82,7 @@ def build_server(
         routes=[Route("/livez", livez), Route("/readyz", readyz), *routes],
     )
     config = uvicorn.Config(
-        app,
+        Front(app, routes),
         host=host,
         port=port,
         http=BoundedHttp,

@@ -20,6 +20,7 @@ from tidemill_serving.models import Models
 from tidemill_serving.openapi import document
 from tidemill_serving.settings import ServingGroup
 from tidemill_shared.bus import Bus
+from tidemill_shared.direct import Direct
 from tidemill_shared.pipelines import Pipelines
 from tidemill_shared.store import Store
 
@@ -77,11 +78,10 @@ class Protocol:
             exception_handlers={HTTPException: _on_http_error},
         )
         infer = Inference(self.find, self._beside, self._settings, self._calls)
-        # The hot path comes first, and outside the mount's second stack of middleware. The protocol's root has no
-        # slash at its end, which a mount alone would insist on.
+        # The protocol's root has no slash at its end, which a mount alone would insist on.
         return [
-            Route(f"/v2{model}/infer", infer),
-            Route(f"/v2{model}/versions/{{version}}/infer", infer),
+            Direct(f"/v2{model}/infer", infer),
+            Direct(f"/v2{model}/versions/{{version}}/infer", infer),
             Route("/v2", self.server),
             Mount("/v2", app=below),
         ]
