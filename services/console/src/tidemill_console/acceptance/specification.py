@@ -14,6 +14,8 @@ from tidemill_contracts.pipeline import (
 
 TARGET = "truth"
 TIME, KEY = "at", "row"
+FEEDBACK_SECONDS = 1.0
+"""A block's rows are to be one arrival, also where a busy machine takes its time over them; fewer wait so long."""
 
 
 def specification(stream: Stream, name: str, seed: int, block: int) -> PipelineSpec:
@@ -35,7 +37,7 @@ def specification(stream: Stream, name: str, seed: int, block: int) -> PipelineS
         search=SearchPolicy(families=("hist_gradient_boosting", "linear"), trials=3, seconds=30, seed=seed),
         retrain=RetrainPolicy(cool_down_seconds=0),
         promotion=PromotionPolicy(anchor="off" if stream.misled else "automatic"),
-        drift=DriftPolicy(feedback_rows=block, feedback_seconds=0.2),
+        drift=DriftPolicy(feedback_rows=block, feedback_seconds=FEEDBACK_SECONDS),
     )
 
 
@@ -53,6 +55,8 @@ def rehearsal(stream: Stream, spec: PipelineSpec, block: int) -> PipelineSpec:
         "time": TIME,
         "retrain": spec.retrain.model_copy(update={"mode": "auto", "cool_down_seconds": 0, "every_seconds": None}),
         "promotion": spec.promotion.model_copy(update={"approval": "automatic"}),
-        "drift": spec.drift.model_copy(update={"feedback": True, "feedback_rows": block, "feedback_seconds": 0.2}),
+        "drift": spec.drift.model_copy(
+            update={"feedback": True, "feedback_rows": block, "feedback_seconds": FEEDBACK_SECONDS}
+        ),
     }
     return PipelineSpec.model_validate(spec.model_copy(update=changes).model_dump())
