@@ -11,8 +11,9 @@ import os
 import statistics
 import sys
 import tempfile
+import threading
 from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ def main() -> int:
     if not options.twin:
         with tempfile.TemporaryDirectory(prefix="tidemill-acceptance-") as folder:
             live = _live(Path(folder) / "state", jobs, options.at_once)
-    with ProcessPoolExecutor(options.processes, get_context("spawn")) as pool:
+    with ProcessPoolExecutor(options.processes, get_context("spawn"), initializer=_end_with_parent) as pool:
         played = [pool.submit(_offline, case, seed, live.get((case, seed)), options.row_policy) for case, seed in jobs]
         rows = [row | {"case": job[0]} for job, done in zip(jobs, played, strict=True) for row in done.result()]
     show(rows)
@@ -105,6 +106,18 @@ async def _play(jobs: list[tuple[str, int]], at_once: int) -> dict[tuple[str, in
 
     async with connected() as client:
         return dict(zip(jobs, await asyncio.gather(*(one(client, *job) for job in jobs)), strict=True))
+
+
+def _end_with_parent() -> None:
+    """A pool's process would compute on, and then wait for ever, where the one that made it was killed."""
+
+    def watch() -> None:
+        parent = parent_process()
+        if parent:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _offline(case: str, seed: int, live: Outcome | None, row_policy: str) -> list[dict[str, Any]]:
