@@ -3,10 +3,15 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
 
 from tidemill_contracts.envelope import FIELD
 from tidemill_contracts.events import PredictionRequested
 from tidemill_contracts.streams import stream_key
+from tidemill_shared import raw, reading
 from tidemill_shared.bus import Bus
 from tidemill_shared.delivery import Completion, Delivery
 from tidemill_shared.errors import Retryable
@@ -222,3 +227,27 @@ async def test_more_pipelines_at_once_than_there_are_connections(platform: Platf
         for name in names:
             await until(lambda name=name: _all(platform, name, 1))
     assert sorted(handled) == sorted(names)  # none was left pending and taken up again
+
+
+async def test_large_entries_are_read_a_few_at_a_time(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
+    counts: list[int] = []
+
+    async def call(redis: Redis, *words: Any) -> Any:
+        counts.append(words[words.index("COUNT") + 1])
+        return await raw.call(redis, *words)
+
+    async def on_batch(pipeline: str, batch: list[Delivery]) -> Completion:
+        return answered(platform, pipeline, batch)
+
+    async def all_answered() -> bool:
+        return len(await answers(platform, "large")) == len(names)
+
+    monkeypatch.setattr(reading, "call", call)
+    monkeypatch.setattr(reading, "_READ_BYTES", 1_000)
+    names = [f"{i:0300}" for i in range(64)]
+    async with lanes(platform, on_batch, "large", max_records=8):
+        await ask(platform, "large", *names)
+        await until(all_answered)
+    assert await answers(platform, "large") == names
+    assert counts[0] == 8
+    assert set(counts[counts.index(3) :]) == {3}

@@ -41,11 +41,13 @@ from tidemill_contracts.events import (
 from tidemill_contracts.prediction import RequestedPrediction
 from tidemill_contracts.streams import stream_key
 from tidemill_packaging.domain.conversion import convert
-from tidemill_serving.answering import Answering, answers
+from tidemill_serving.answering import Answering
 from tidemill_serving.domain.features import Layout, matrices
 from tidemill_serving.domain.model import Model
 from tidemill_serving.garbage import look_rarely
 from tidemill_serving.loading import Loaded
+from tidemill_serving.rows import answers
+from tidemill_serving.settings import ServingGroup
 from tidemill_shared.bus import Bus
 from tidemill_shared.delivery import Completion, Delivery
 from tidemill_shared.settings import RedisSettings
@@ -55,7 +57,7 @@ from tidemill_training.domain.preprocessing import assemble
 NUMERIC = tuple(f"number_{i}" for i in range(20))
 CATEGORICAL = tuple(f"kind_{i}" for i in range(5))
 LEVELS = tuple("abcdefgh")
-PIPELINE, BATCH, ONCE_SECONDS = "benchmark", 512, 3600.0
+PIPELINE, BATCH, ONCE_SECONDS = "benchmark", ServingGroup().max_batch, 3600.0
 OnBatch = Callable[[str, list[Delivery]], Awaitable[Completion]]
 
 
@@ -152,7 +154,7 @@ async def drain(
 
 
 def parts(loaded: Loaded, bodies: list[bytes]) -> dict[str, float]:
-    """Microseconds an event of each step in batches of 512, without Redis; ``encode`` is what the rest leaves."""
+    """Microseconds an event of each step in batches of BATCH, without Redis; ``encode`` is what the rest leaves."""
     batches = [bodies[at : at + BATCH] for at in range(0, len(bodies) - BATCH + 1, BATCH)]
     spent = dict.fromkeys(("decode", "matrices", "model", "encode"), 0.0)
     for batch in batches:

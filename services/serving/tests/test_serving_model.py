@@ -10,12 +10,12 @@ import pytest
 from onnx import TensorProto, helper
 
 from tidemill_contracts.package import Golden
-from tidemill_serving.answering import answers
 from tidemill_serving.decode import Request
 from tidemill_serving.domain.features import Layout, Matrices, Refusal, matrices
 from tidemill_serving.domain.golden import prove
 from tidemill_serving.domain.model import Model
 from tidemill_serving.loading import Loaded
+from tidemill_serving.rows import answers
 
 LAYOUT = Layout(("height", "weight"), ("colour",), None)
 ROWS = [{"height": 0.5, "weight": None, "colour": "red"}, {"height": -3, "weight": 1.0, "colour": None}]

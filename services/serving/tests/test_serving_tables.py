@@ -23,11 +23,11 @@ from tidemill_contracts.pipeline import PipelineSpec
 from tidemill_contracts.prediction import RequestedPredictions
 from tidemill_contracts.registry import InvalidEvent, parse, parse_as
 from tidemill_serving import encode
-from tidemill_serving.answering import answers
 from tidemill_serving.app import build
 from tidemill_serving.domain.features import Layout, Refusal
 from tidemill_serving.domain.model import Model
 from tidemill_serving.loading import Loaded
+from tidemill_serving.rows import answers
 from tidemill_serving.settings import ServingSettings
 from tidemill_serving.table import TableReader
 from tidemill_serving.tables import table_answers

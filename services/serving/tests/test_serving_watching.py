@@ -9,7 +9,6 @@ from tidemill_contracts.artifacts import ArtifactRef
 from tidemill_contracts.events import RolloutObserved
 from tidemill_contracts.pipeline import PipelineSpec
 from tidemill_contracts.rollout import RolloutPolicy
-from tidemill_serving.answering import works
 from tidemill_serving.app import build
 from tidemill_serving.domain.features import Layout
 from tidemill_serving.domain.model import Model
@@ -17,6 +16,7 @@ from tidemill_serving.loading import Loaded
 from tidemill_serving.patience import Patience
 from tidemill_serving.settings import ServingGroup, ServingSettings
 from tidemill_serving.watching import Watch, Watches
+from tidemill_serving.work import works
 from tidemill_shared.errors import ObjectMissing, StoreUnavailable
 from tidemill_shared.testing.platform import Platform
 

@@ -128,6 +128,48 @@ def test_the_typed_reading_and_the_general_one_agree(
     np.testing.assert_array_equal(found[0].categorical, expected[0].categorical)
 
 
+@given(st.lists(st.tuples(st.dictionaries(keys, odd, max_size=1), st.sets(keys, max_size=1)), max_size=4))
+def test_requests_read_together_are_what_each_is_by_itself(bodies: list[tuple[dict[str, Any], set[str]]]) -> None:
+    full = BODY | {"data": {"features": {"height": 1, "weight of it": 2.5, "colour": "red"}}}
+    raws = [json.dumps({k: v for k, v in (full | more).items() if k not in gone}).encode() for more, gone in bodies]
+    together = READER.read_all(raws, "sales")
+    if together is not None:
+        assert together == [READER.read(raw, "sales") for raw in raws]
+        assert all(type(request.features) is tuple for request in together)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"id": "r-1\nr-2"},
+        {"id": ""},
+        {"subject": "salesmen"},
+        {"time": "2026-02-29T00:00:00Z"},
+        {"time": "2026-03-01T12:00:00Z\n"},
+        {"data": {"features": {"height": "tall"}}},
+        {"data": {"features": BODY["data"]["features"], "expires_at": "2099-01-01T00:00:00Z"}},
+    ],
+)
+def test_one_request_that_is_not_plainly_right_leaves_all_to_be_read_alone(change: dict[str, Any]) -> None:
+    full = BODY | {"data": {"features": {"height": 1, "weight of it": None, "colour": "red"}}}
+    fine = [full, full | {"id": "r:2", "subject": "sales/7"}, full | {"id": "r-3", "time": "2024-02-29T23:59:59+01:00"}]
+    raws = [json.dumps(body).encode() for body in fine]
+    assert [r.id for r in READER.read_all(raws, "sales") or ()] == ["r-1", "r:2", "r-3"]
+    assert READER.read_all([*raws, json.dumps(full | change).encode()], "sales") is None
+    assert READER.read_all([*raws, b"{}" + b" " * MAX_EVENT_BYTES], "sales") is None
+
+
+@given(st.lists(st.one_of(st.from_regex(decode.TIME, fullmatch=True), st.text(max_size=30)), min_size=1, max_size=3))
+def test_times_judged_together_are_judged_as_each_alone(times: list[str]) -> None:
+    alone = [decode.TIME.fullmatch(time) is not None and decode.exists(time) for time in times]
+    assert decode.exist(times) == all(alone)
+
+
+@given(st.lists(st.one_of(st.from_regex(decode.ID, fullmatch=True), st.text(max_size=9)), min_size=1, max_size=3))
+def test_ids_judged_together_are_judged_as_each_alone(ids: list[str]) -> None:
+    assert decode.are_ids(ids) == all(decode.ID.fullmatch(id_) for id_ in ids)
+
+
 def test_what_is_plainly_right_is_read_into_cells() -> None:
     features = {"colour": "red", "weight of it": None, "surplus": [1], "height": 3}
     raw = json.dumps(BODY | {"data": {"features": features}}).encode()

@@ -20,18 +20,27 @@ if guard > 0 then
   local value = call('GET', KEYS[guard]) or ''
   if value ~= ARGV[5] then return redis.status_reply('STALE') end
 end
--- What this consumer owns: one range a stream answers for a contiguous batch; the rest is asked one by one.
+-- What this consumer owns: one range a stream answers for a contiguous batch, and comes in its order; the rest is looked
+-- up, and at last asked one by one.
 local at, owned = 9, {}
 for _ = 1, tonumber(ARGV[9]) do
-  local mine, stream = {}, KEYS[tonumber(ARGV[at + 1])]
-  for _, p in ipairs(call('XPENDING', stream, group, ARGV[at + 2], ARGV[at + 3], ARGV[at + 4] + 64, consumer)) do
-    mine[p[1]] = true
-  end
-  owned[stream] = mine
+  local stream = KEYS[tonumber(ARGV[at + 1])]
+  local range = call('XPENDING', stream, group, ARGV[at + 2], ARGV[at + 3], ARGV[at + 4] + 64, consumer)
+  owned[stream] = {range = range, next = 1}
   at = at + 4
 end
 local function owns(stream, id)
-  return owned[stream][id] or #call('XPENDING', stream, group, id, id, 1, consumer) > 0
+  local mine = owned[stream]
+  local entry = mine.range[mine.next]
+  if entry and entry[1] == id then
+    mine.next = mine.next + 1
+    return true
+  end
+  if not mine.ids then
+    mine.ids = {}
+    for _, p in ipairs(mine.range) do mine.ids[p[1]] = true end
+  end
+  return mine.ids[id] or #call('XPENDING', stream, group, id, id, 1, consumer) > 0
 end
 local groups, refused = {}, {}
 at = at + 1
@@ -39,14 +48,22 @@ for g = 1, tonumber(ARGV[at]) do
   local position, n, outputs = ARGV[at + 1], tonumber(ARGV[at + 2]), {}
   local like = {stream = KEYS[tonumber(position)], once = ARGV[at + 3] == '1', outputs = outputs, words = ARGV}
   for j = 1, tonumber(ARGV[at + 4]) do outputs[j] = KEYS[tonumber(ARGV[at + 4 + j])] end
-  local before, granted = at + 4 + #outputs, {}
+  local before, granted = at + 4 + #outputs, nil -- the entries that are ours, once one is not
   for i = before + 1, before + n do
-    if owns(like.stream, ARGV[i]) then granted[#granted + 1] = i else refused[#refused + 1] = position .. '/' .. ARGV[i] end
+    if owns(like.stream, ARGV[i]) then
+      if granted then granted[#granted + 1] = i end
+    else
+      if not granted then
+        granted = {}
+        for k = before + 1, i - 1 do granted[#granted + 1] = k end
+      end
+      refused[#refused + 1] = position .. '/' .. ARGV[i]
+    end
   end
   local columns = 1 + (like.once and 1 or 0) + #outputs
   at = before + columns * n
   like.n, like.before = n, before
-  if #granted < n then -- of what is left, the same columns
+  if granted then -- of what is left, the same columns
     like.n, like.before, like.words = #granted, 0, {}
     for column = 0, columns - 1 do
       for _, i in ipairs(granted) do like.words[#like.words + 1] = ARGV[i + column * n] end
@@ -69,29 +86,37 @@ if ARGV[6] ~= '0' then
   end
   if call('SISMEMBER', past, '#' .. (turn - 1)) == 0 then past = nil end
 end
-local answered = {}
+-- Remembers n ids that follow words[once]; returns those that had been answered before, or nil when all of them are new
+-- and each comes once, as they nearly always do.
+local function remember(words, once, n)
+  local answered, found, added = {}, false, 0
+  for low = once + 1, once + n, WORDS do
+    local high = math.min(low + WORDS - 1, once + n)
+    for _, set in ipairs({present, past}) do
+      for i, known in ipairs(call('SMISMEMBER', set, unpack(words, low, high))) do
+        if known == 1 then
+          answered[words[low + i - 1]] = true
+          found = true
+        end
+      end
+    end
+  end
+  for low = once + 1, once + n, WORDS do -- only now: an id that comes twice here is not known from before
+    added = added + call('SADD', present, unpack(words, low, math.min(low + WORDS - 1, once + n)))
+  end
+  return (found or added < n) and answered or nil
+end
 for _, like in ipairs(groups) do
   local words, n, outputs = like.words, like.n, like.outputs
   local ids, bodies = like.before, like.before + n
   local once = like.once and bodies
+  local answered = once and remember(words, once, n)
   if once then bodies = bodies + n end
-  for low = 1, once and n or 0, WORDS do
-    local high = math.min(low + WORDS - 1, n)
-    for _, set in ipairs({present, past}) do
-      for i, known in ipairs(call('SMISMEMBER', set, unpack(words, once + low, once + high))) do
-        if known == 1 then answered[words[once + low + i - 1]] = true end
-      end
-    end
-  end
-  for low = 1, once and n or 0, WORDS do -- only now: an id that comes twice here is not known from before
-    call('SADD', present, unpack(words, once + low, once + math.min(low + WORDS - 1, n)))
-  end
   for i = 1, n do
-    local id = once and words[once + i]
-    if not (id and answered[id]) then
-      for j, output in ipairs(outputs) do call('XADD', output, '*', '__data__', words[bodies + (j - 1) * n + i]) end
+    if not (answered and answered[words[once + i]]) then
+      for j = 1, #outputs do call('XADD', outputs[j], '*', '__data__', words[bodies + (j - 1) * n + i]) end
     end
-    if id then answered[id] = true end
+    if answered then answered[words[once + i]] = true end
   end
   for low = 1, n, WORDS do
     local high = math.min(low + WORDS - 1, n)

@@ -8,8 +8,9 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any, NamedTuple, get_args
+from typing import Any, get_args
 
+import msgspec
 from pydantic_core import from_json
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
@@ -43,8 +44,8 @@ Output = Event[Any] | tuple[str, bytes]
 """An event, or a stream and the encoded event (where encoding is the service's own fast path)."""
 
 
-class Delivery(NamedTuple):
-    """An entry this consumer holds. A tuple, since there are many."""
+class Delivery(msgspec.Struct, frozen=True, gc=False):
+    """An entry this consumer holds. There are many: this is made in a quarter of a named tuple's time."""
 
     stream: str
     type: str
@@ -218,7 +219,7 @@ class Mailbox:
         once = completion.once
         ids = once.ids if once else itertools.repeat("")
         rows: list[Row] = [
-            (d.stream, d.entry, id_, [o if isinstance(o, tuple) else self._encoded(o) for o in outputs])
+            (d.stream, d.entry, id_, self._pairs(outputs))
             for (d, outputs), id_ in zip(completion.outputs, ids, strict=once is not None)
         ]
         rows += [(d.stream, d.entry, "", ()) for d, _, _ in completion.dead]
@@ -230,6 +231,11 @@ class Mailbox:
         window = int(once.window_seconds * 1000) if once else 0
         head = (self.group, self.consumer, _mode(completion), guard, expected, *marks, window)
         return step, [*head, *step.words(rows, [*completion.writes, *burials])]
+
+    def _pairs(self, outputs: Sequence[Output]) -> Sequence[tuple[str, bytes]]:
+        if len(outputs) == 1 and isinstance(outputs[0], tuple):  # as of most
+            return outputs  # type: ignore[return-value]
+        return [self._encoded(output) for output in outputs]
 
     def _count(self, completion: Completion) -> None:
         handled = Counter(delivery.stream for delivery, _ in completion.outputs)

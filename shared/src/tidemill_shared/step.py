@@ -27,42 +27,37 @@ class Step:
     def words(self, rows: Sequence[Row], writes: Sequence[Write]) -> list[Any]:
         """The arguments from the number of streams on. Outputs are written in the order of the rows that have like
         outputs, and acknowledged with them."""
-        by_stream: dict[str, list[Row]] = {}
-        for row in rows:
-            if row[0] in by_stream:
-                by_stream[row[0]].append(row)
+        entries: dict[str, list[str]] = {}
+        alike: dict[tuple[Any, ...], list[list[Any]]] = {}
+        for stream, entry, once, outputs in rows:
+            if stream in entries:
+                entries[stream].append(entry)
             else:
-                by_stream[row[0]] = [row]
-        found: list[Any] = [len(by_stream)]
-        groups: list[Any] = []
-        count = 0
-        for stream, its_rows in by_stream.items():
-            found += (self.position(stream), its_rows[0][1], its_rows[-1][1], len(its_rows))
-            for (once, *outputs), like in _alike(its_rows).items():
-                groups += (self.position(stream), len(like), int(once), len(outputs), *map(self.position, outputs))
-                groups += [row[1] for row in like]
-                if once:
-                    groups += [row[2] for row in like]
-                for i in range(len(outputs)):
-                    groups += [row[3][i][1] for row in like]
-                count += 1
-        found += (count, *groups, len(writes))
+                entries[stream] = [entry]
+            single = len(outputs) == 1  # as in most, and cheaper than the general form
+            kind = (stream, once != "", outputs[0][0]) if single else (stream, once != "", *[to for to, _ in outputs])
+            columns = alike.get(kind)
+            if columns is None:
+                columns = alike[kind] = [[] for _ in range(2 + len(outputs))]
+            columns[0].append(entry)
+            columns[1].append(once)
+            if single:
+                columns[2].append(outputs[0][1])
+            else:
+                for column, (_, body) in zip(columns[2:], outputs, strict=True):
+                    column.append(body)
+        found: list[Any] = [len(entries)]
+        for stream, ids in entries.items():
+            found += (self.position(stream), ids[0], ids[-1], len(ids))
+        found.append(len(alike))
+        for (stream, has_once, *outputs_to), (ids, onces, *bodies) in alike.items():
+            found += (self.position(stream), len(ids), int(has_once), len(outputs_to), *map(self.position, outputs_to))
+            found += ids
+            if has_once:
+                found += onces
+            for column in bodies:
+                found += column
+        found.append(len(writes))
         for command, key, *rest in writes:
             found += (len(rest) + 1, command, self.position(str(key)), *rest)
         return found
-
-
-def _alike(rows: Sequence[Row]) -> dict[tuple[Any, ...], list[Row]]:
-    """Rows by whether they are to be answered once, and by the streams of their outputs."""
-    found: dict[tuple[Any, ...], list[Row]] = {}
-    for row in rows:
-        outputs = row[3]
-        if len(outputs) == 1:  # as in most, and cheaper than the general form
-            kind: tuple[Any, ...] = (row[2] != "", outputs[0][0])
-        else:
-            kind = (row[2] != "", *[stream for stream, _ in outputs])
-        if kind in found:
-            found[kind].append(row)
-        else:
-            found[kind] = [row]
-    return found

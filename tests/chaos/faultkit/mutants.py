@@ -69,7 +69,7 @@ MUTANTS = (
     Mutant(
         "the last answer wins",
         f"{_SHARED}/complete.lua",
-        "if not (id and answered[id]) then",
+        "if not (answered and answered[words[once + i]]) then",
         "if true then",
         "shared/tests/test_delivery_once.py",
     ),

@@ -10,7 +10,7 @@ from tidemill_contracts.events import (
     RolloutChanged,
     TableRequested,
 )
-from tidemill_serving.answering import Answering, works
+from tidemill_serving.answering import Answering
 from tidemill_serving.batches import Batches
 from tidemill_serving.calls import Calls
 from tidemill_serving.garbage import look_rarely
@@ -20,6 +20,7 @@ from tidemill_serving.loading import Loader
 from tidemill_serving.models import Models
 from tidemill_serving.rollouts import Rollouts
 from tidemill_serving.settings import ServingSettings
+from tidemill_serving.work import works
 from tidemill_shared.seal import PromotionCheck
 from tidemill_shared.service import Service
 from tidemill_shared.signing import Verifier

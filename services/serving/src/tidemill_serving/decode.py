@@ -2,9 +2,11 @@
 
 import json
 import re
+from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
+import msgspec
 import orjson
 
 from tidemill_contracts.document import Document
@@ -15,12 +17,19 @@ from tidemill_contracts.registry import InvalidEvent, parse_as
 
 _TYPE = PredictionRequested.type_name()
 ID = re.compile(EVENT_ID_PATTERN.removesuffix("$"))
+_IDS = re.compile(rf"(?:{ID.pattern.removeprefix('^')}\n)*+")
 _SUBJECT_TAIL = re.compile(r"[0-9a-zA-Z._-]{1,128}")
 # The plain form of RFC 3339; the contracts take more, and what they take beyond this goes to them.
 TIME = re.compile(r"\d{4}-\d\d-\d\dT(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d(?:\.\d{1,6})?(?:Z|[+-](?:[01]\d|2[0-3]):[0-5]\d)")
 
+# Of those the ones whose day exists whatever the month and the year.
+_CERTAIN_TIMES = re.compile(
+    r"(?:(?!0000)[0-9]{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|1[0-9]|2[0-8])T(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]"
+    r"(?:\.[0-9]{1,6})?(?:Z|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9])\n)*+"
+)
 
-class Request(NamedTuple):
+
+class Request(msgspec.Struct, frozen=True, gc=False):
     """What an answer needs to know of its request.
 
     ``features`` is whatever JSON value the producer sent, or a tuple of the cells that the model reads.
@@ -62,6 +71,24 @@ def read(body: bytes, pipeline: str) -> Request:
                 event["data"]["features"],
             )
     return _carefully(body, pipeline)
+
+
+def exist(times: Sequence[str]) -> bool:
+    """Whether all of them are plain times of days that exist."""
+    if _together(_CERTAIN_TIMES, times):
+        return True
+    return all(TIME.fullmatch(time) is not None and exists(time) for time in times)
+
+
+def are_ids(ids: Sequence[str]) -> bool:
+    """Whether all of them may be ids of events."""
+    return _together(_IDS, ids)
+
+
+def _together(lines: re.Pattern[str], texts: Sequence[str]) -> bool:
+    """Whether each text is a line of such lines: one look at all of them takes a third of a look at each."""
+    joined = "\n".join(texts) + "\n"
+    return joined.count("\n") == len(texts) and lines.fullmatch(joined) is not None
 
 
 def _plain(event: dict[str, Any], pipeline: str) -> bool:

@@ -1,38 +1,46 @@
-"""A batch of tables into answers: one model call for all their rows, one answer a table."""
+"""Tables of requests into answers: the rows a model takes, and of what it says of them one answer a table."""
 
 from collections import defaultdict
 from datetime import UTC, datetime
 
-import numpy as np
-
 from tidemill_serving import encode
-from tidemill_serving.domain.features import Matrices, Refusal
+from tidemill_serving.domain.features import Matrices, Refusal, stacked
 from tidemill_serving.domain.model import Predictions
 from tidemill_serving.loading import Loaded
 from tidemill_serving.outcomes import EXPIRED, NO_ANSWER, NO_MODEL, predicted
 from tidemill_serving.table import Table
 
 
+class Tables:
+    """The tables of one call."""
+
+    def __init__(self, tables: list[Table]) -> None:
+        now = datetime.now(UTC)
+        self._tables = tables
+        self._late = [t.request.expires_at is not None and t.request.expires_at < now for t in tables]
+        self.inputs: list[Matrices] = [
+            t.inputs for t, late in zip(tables, self._late, strict=True) if t.inputs is not None and not late
+        ]
+        """The rows that are fine, table after table."""
+
+    def answers(self, predictions: Predictions | None, loaded: Loaded | None) -> list[tuple[bytes, int]]:
+        """For each table the bytes of its ``predictions.completed``, and how many of its rows are refused;
+        ``predictions`` are of ``inputs``."""
+        at, found = 0, []
+        for table, late in zip(self._tables, self._late, strict=True):
+            if loaded is None or predictions is None or table.inputs is None or late:
+                found.append(_refused(table, EXPIRED if late else NO_MODEL, loaded))
+                continue
+            found.append(_answered(table, predictions, at, loaded))
+            at += len(table.inputs)
+        return found
+
+
 def table_answers(tables: list[Table], loaded: Loaded | None) -> list[tuple[bytes, int]]:
     """For each table the bytes of its ``predictions.completed``, and how many of its rows are refused."""
-    now = datetime.now(UTC)
-    late = [t.request.expires_at is not None and t.request.expires_at < now for t in tables]
-    asked = [t.inputs for t, expired in zip(tables, late, strict=True) if t.inputs is not None and not expired]
-    answers = predicted(loaded.model, _together(asked)) if loaded and asked else None
-    at, found = 0, []
-    for table, expired in zip(tables, late, strict=True):
-        if loaded is None or answers is None or table.inputs is None or expired:
-            found.append(_refused(table, EXPIRED if expired else NO_MODEL, loaded))
-            continue
-        found.append(_answered(table, answers, at, loaded))
-        at += len(table.inputs)
-    return found
-
-
-def _together(parts: list[Matrices]) -> Matrices:
-    if len(parts) == 1:
-        return parts[0]
-    return Matrices(np.concatenate([p.numeric for p in parts]), np.concatenate([p.categorical for p in parts]))
+    asked = Tables(tables)
+    found = predicted(loaded.model, stacked(asked.inputs)) if loaded and asked.inputs else None
+    return asked.answers(found, loaded)
 
 
 def _refused(table: Table, refusal: Refusal, loaded: Loaded | None) -> tuple[bytes, int]:

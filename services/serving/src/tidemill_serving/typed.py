@@ -1,13 +1,13 @@
 """The fastest reading of a request: straight into the cells that a model reads, for what is plainly right."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Literal, Protocol, cast
 
 import msgspec
 
 from tidemill_contracts.envelope import MAX_EVENT_BYTES
 from tidemill_contracts.events import PredictionRequested
-from tidemill_serving.decode import ID, TIME, Request, addressed, exists, read
+from tidemill_serving.decode import ID, TIME, Request, addressed, are_ids, exist, exists, read
 from tidemill_serving.domain.features import Cells, Layout
 
 UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
@@ -78,6 +78,28 @@ class Reader:
         cells = fields_of(layout, float | None, str | None, surplus=True)
         data = msgspec.defstruct("Data", [("features", cells), ("expires_at", str | None, None)], gc=False)
         self._decode = decoder(PredictionRequested.type_name(), data)
+
+    def read_all(self, bodies: Sequence[bytes], pipeline: str) -> list[Request] | None:
+        """As ``read`` of each, when all of them are plainly right; else None: then each is read by itself."""
+        if not bodies or max(map(len, bodies)) > MAX_EVENT_BYTES:
+            return None
+        try:
+            events = list(map(self._decode, bodies))
+        except UNREADABLE:
+            return None
+        cells = msgspec.structs.astuple
+        found = [
+            Request(e.id, e.subject, e.time, e.correlationid, e.traceparent, cells(e.data.features))
+            for e in events
+            if e.data.expires_at is None  # the contracts read times
+        ]
+        sound = (
+            len(found) == len(events)
+            and are_ids([e.id for e in events])
+            and all(subject == pipeline or addressed(subject, pipeline) for subject in {e.subject for e in events})
+            and exist([e.time for e in events])
+        )
+        return found if sound else None
 
     def read(self, body: bytes, pipeline: str) -> Request:
         """As ``decode.read``, which also takes over whatever is not plainly right. Raises InvalidEvent."""

@@ -31,6 +31,14 @@ class Layout:
     categories: Mapping[str, frozenset[str]] | None
 
     @cached_property
+    def texts(self) -> "tuple[Mapping[str | None, str], ...] | None":
+        """For each categorical column the text a matrix has for a cell: one object a category, not one a cell."""
+        if self.categories is None:
+            return None
+        known = [self.categories.get(name, frozenset()) for name in self.categorical]
+        return tuple({None: "", "": "", **{category: category for category in some}} for some in known)
+
+    @cached_property
     def clashing(self) -> bool:
         """Whether a column is named as one of the matrices."""
         return not {"numeric", "categorical"}.isdisjoint((*self.numeric, *self.categorical))
@@ -59,6 +67,13 @@ class Matrices:
         return Matrices(self.numeric[rows], self.categorical[rows])
 
 
+def stacked(parts: Sequence[Matrices]) -> Matrices:
+    """The rows of one or more parts, one after the other."""
+    if len(parts) == 1:
+        return parts[0]
+    return Matrices(np.concatenate([p.numeric for p in parts]), np.concatenate([p.categorical for p in parts]))
+
+
 Row = Mapping[str, Any]
 Cells = tuple[Any, ...]
 """A row in the layout's order, numeric before categorical: each a float or None, a str or None."""
@@ -85,11 +100,22 @@ def column_matrices(columns: Sequence[Sequence[Any]], layout: Layout) -> Matrice
     """
     n, k = len(columns[0]), len(layout.numeric)
     numbers = finite(list(chain.from_iterable(columns[:k])), k, n)
-    strings = [[cell or "" for cell in cells] if None in cells else cells for cells in columns[k:]]
-    if numbers is None or not _admissible(strings, layout):
+    strings = _texts(columns[k:], layout)
+    if numbers is None or strings is None:
         return None
     texts = np.array(strings, object).reshape(len(strings), n)
     return Matrices(np.ascontiguousarray(numbers.T), np.ascontiguousarray(texts.T))
+
+
+def _texts(columns: Sequence[Sequence[str | None]], layout: Layout) -> list[list[str]] | None:
+    """The same cells as a matrix has them, or None when the model does not know one of them."""
+    if layout.texts is None:
+        found = [[cell or "" for cell in cells] for cells in columns]
+        return found if all(encodable("".join(cells)) for cells in found) else None
+    try:
+        return [list(map(texts.__getitem__, cells)) for cells, texts in zip(columns, layout.texts, strict=True)]
+    except KeyError:
+        return None
 
 
 def _named(row: Row | Cells, layout: Layout) -> Row:
@@ -170,19 +196,13 @@ def _strings_at_once(rows: Sequence[Row], layout: Layout) -> NDArray[Any] | None
 
 def _known(flat: list[Any], rows: int, layout: Layout) -> NDArray[Any] | None:
     names = layout.categorical
-    if None in flat:
-        flat = [value or "" for value in flat]
-    if not _admissible([flat[column :: len(names)] for column in range(len(names))], layout):
+    strings = _texts([flat[column :: len(names)] for column in range(len(names))], layout)
+    if strings is None:
         return None
-    return np.array(flat, object).reshape(rows, len(names))
-
-
-def _admissible(columns: Sequence[Sequence[str]], layout: Layout) -> bool:
-    """Whether the model knows every category, or takes any."""
-    if layout.categories is None:
-        return all(encodable("".join(cells)) for cells in columns)
-    known = [layout.categories.get(name, frozenset()) | {""} for name in layout.categorical]
-    return all(some.issuperset(cells) for cells, some in zip(columns, known, strict=True))
+    found = np.empty((rows, len(names)), object)
+    for column, cells in enumerate(strings):
+        found[:, column] = cells
+    return found
 
 
 def encodable(text: str) -> bool:

@@ -23,6 +23,9 @@ class Predictions:
     values: list[Scalar]
     probabilities: NDArray[np.float32] | None
 
+    def __getitem__(self, rows: slice) -> "Predictions":
+        return Predictions(self.values[rows], None if self.probabilities is None else self.probabilities[rows])
+
 
 class Model:
     """Answers rows. Thread-safe: sessions are, and nothing else changes after loading."""
