@@ -249,5 +249,5 @@ async def test_large_entries_are_read_a_few_at_a_time(platform: Platform, monkey
         await ask(platform, "large", *names)
         await until(all_answered)
     assert await answers(platform, "large") == names
-    assert counts[0] == 8
+    assert counts[0] == 1  # as large as an entry may be, until one has been seen
     assert set(counts[counts.index(3) :]) == {3}

@@ -65,8 +65,8 @@ class Lane:
 
     @property
     def full(self) -> bool:
-        """Whether a whole batch is waiting: there is no use in reading more."""
-        return len(self.waiting) >= self._max_records
+        """Whether a whole batch is waiting, or two of large events: there is no use in reading more."""
+        return len(self.waiting) >= self._max_records or sum([len(d.body) for d in self.waiting]) >= 2 * _BATCH_BYTES
 
     @property
     def closed(self) -> bool:

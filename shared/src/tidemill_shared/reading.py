@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from redis.exceptions import AskError, ClusterError, RedisError, ResponseError
 
-from tidemill_contracts.envelope import FIELD
+from tidemill_contracts.envelope import FIELD, MAX_EVENT_BYTES
 from tidemill_shared.delivery import Delivery, Mailbox
 from tidemill_shared.halts import Halts
 from tidemill_shared.lane import Lane
@@ -17,7 +17,7 @@ from tidemill_shared.settings import DeliverySettings
 log = logger(__name__)
 _READ_LIMIT = 8_192
 """Entries of all streams together in one read, or one of each where there are more streams than that."""
-_READ_BYTES = 16 * 1024**2
+_READ_BYTES = 4 * 1024**2
 """Of all entries in one read, if they are as large as those of the last one: a table is worth a hundred requests."""
 _BLOCK_SECONDS = 0.5
 """Short, so that a pipeline declared meanwhile is not kept waiting."""
@@ -39,7 +39,7 @@ class Reader:
         self._lanes: list[Lane] = []
         self._by_stream: dict[bytes, tuple[Lane, str, str]] = {}
         self._changed = asyncio.Event()
-        self._entry_bytes = 1
+        self._entry_bytes = MAX_EVENT_BYTES  # until one has been seen
 
     def add(self, lane: Lane) -> None:
         """Read this lane's streams too from now on."""
