@@ -89,8 +89,9 @@ async def flood(opened: Platform, process: asyncio.subprocess.Process, pipeline:
     bodies = request_bodies(min(count, 2_000), pipeline)
     marks = [body.split(b'"id":"', 1)[1].split(b'"', 1)[0] for body in bodies]
     repeated = itertools.islice(itertools.cycle(zip(bodies, marks, strict=True)), count)
+    asked = [body.replace(mark, str(uuid.uuid4()).encode(), 1) for body, mark in repeated]
     process.send_signal(signal.SIGSTOP)
-    await ask(opened, [body.replace(mark, str(uuid.uuid4()).encode(), 1) for body, mark in repeated], [pipeline])
+    await ask(opened, asked, [pipeline])
     process.send_signal(signal.SIGCONT)
 
 
@@ -155,7 +156,9 @@ async def measure(pipelines: int, events: int, quiet_seconds: float = 2.5) -> di
             full = resident_megabytes(process)
             many = await throughput(opened, process, request_bodies(events), names)
             one_of_many = await throughput(opened, process, request_bodies(events), names[:1])
-            late = await neighbours(opened, process, names, int(one * (quiet_seconds + 0.5)), quiet_seconds)
+            # Asked in less time than the stopped process waits for a reply: it would begin with an error and a pause.
+            count = min(100_000, int(one * (quiet_seconds + 0.5)))
+            late = await neighbours(opened, process, names, count, quiet_seconds)
         size = serving_process.model_weight(bench) * _ROOM
         async with serving_process.serving(opened, TIDEMILL_SERVING__MODEL_BYTES=str(size)) as process:
             for name in names:

@@ -155,7 +155,7 @@ async def drain(
 
 def parts(loaded: Loaded, bodies: list[bytes]) -> dict[str, float]:
     """Microseconds an event of each step in batches of BATCH, without Redis; ``encode`` is what the rest leaves."""
-    batches = [bodies[at : at + BATCH] for at in range(0, len(bodies) - BATCH + 1, BATCH)]
+    batches = [bodies[at : at + BATCH] for at in range(0, len(bodies), BATCH)]
     spent = dict.fromkeys(("decode", "matrices", "model", "encode"), 0.0)
     for batch in batches:
         marks = [time.perf_counter()]
@@ -170,7 +170,7 @@ def parts(loaded: Loaded, bodies: list[bytes]) -> dict[str, float]:
         steps = [b - a for a, b in itertools.pairwise(marks)]
         for name, seconds in zip(spent, [*steps[:3], steps[3] - steps[1] - steps[2]], strict=True):
             spent[name] += seconds
-    return {name: seconds / (len(batches) * BATCH) * 1e6 for name, seconds in spent.items()}
+    return {name: seconds / len(bodies) * 1e6 for name, seconds in spent.items()}
 
 
 def measured(

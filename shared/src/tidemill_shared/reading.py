@@ -18,7 +18,9 @@ log = logger(__name__)
 _READ_LIMIT = 8_192
 """Entries of all streams together in one read, or one of each where there are more streams than that."""
 _READ_BYTES = 4 * 1024**2
-"""Of all entries in one read, if they are as large as those of the last one: a table is worth a hundred requests."""
+"""Of a stream in one read, if its entries are as large as those of the last one: a table is worth many requests."""
+_ALL_BYTES = 32 * 1024**2
+"""The same of all streams together."""
 _BLOCK_SECONDS = 0.5
 """Short, so that a pipeline declared meanwhile is not kept waiting."""
 _GLANCE_SECONDS = 0.005
@@ -96,8 +98,8 @@ class Reader:
 
     async def _fetch(self, streams: Sequence[str], block_seconds: float) -> tuple[bool, list[str]]:
         """Put what has arrived into its lanes; whether there was anything, and the streams that may have more."""
-        fitting = min(_READ_LIMIT, _READ_BYTES // self._entry_bytes) // len(streams)
-        count = min(self._max_records, max(1, fitting))
+        share = min(_READ_LIMIT, _ALL_BYTES // self._entry_bytes) // len(streams)
+        count = max(1, min(self._max_records, share, _READ_BYTES // self._entry_bytes))
         block = ("BLOCK", int(block_seconds * 1000)) if block_seconds else ()
         command = ("XREADGROUP", "GROUP", self._mailbox.group, self._mailbox.consumer, "COUNT", count, *block)
         redis = self._mailbox.nodes.of(streams[0])

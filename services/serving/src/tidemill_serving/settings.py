@@ -10,7 +10,7 @@ from tidemill_shared.settings import Group, Settings
 class ServingGroup(Group):
     """Group ``TIDEMILL_SERVING__``."""
 
-    max_batch: int = Field(default=1024, ge=1, le=10_000)
+    max_batch: int = Field(default=512, ge=1, le=10_000)
     """Requests taken from the streams at once."""
     refresh_seconds: float = Field(default=30.0, gt=0, le=3600)
     """How often the registry is looked at for promotions whose event never came."""

@@ -8,7 +8,7 @@ from tidemill_contracts.envelope import MAX_EVENT_BYTES
 from tidemill_contracts.events import PredictionsRequested
 from tidemill_contracts.prediction import RequestedPredictions
 from tidemill_contracts.registry import InvalidEvent, parse_as
-from tidemill_serving.decode import ID, Request
+from tidemill_serving.decode import Request, are_ids
 from tidemill_serving.domain.features import Layout, Matrices, Refusal, column_matrices, matrices
 from tidemill_serving.typed import UNREADABLE, Typed, decoder, fields_of, plain
 
@@ -59,7 +59,7 @@ class TableReader:
             or data.expires_at is not None
             or not 0 < len(ids) <= _ROWS
             or len(set(ids)) != len(ids)
-            or not all(map(ID.fullmatch, ids))
+            or not are_ids(ids)
         ):
             return None
         columns: tuple[Any, ...] = msgspec.structs.astuple(data.columns)
