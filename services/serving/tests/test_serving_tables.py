@@ -24,13 +24,14 @@ from tidemill_contracts.prediction import RequestedPredictions
 from tidemill_contracts.registry import InvalidEvent, parse, parse_as
 from tidemill_serving import encode
 from tidemill_serving.app import build
-from tidemill_serving.domain.features import Layout, Refusal
+from tidemill_serving.domain.features import Layout, Refusal, stacked
 from tidemill_serving.domain.model import Model
 from tidemill_serving.loading import Loaded
+from tidemill_serving.outcomes import predicted
 from tidemill_serving.rows import answers
 from tidemill_serving.settings import ServingSettings
 from tidemill_serving.table import TableReader
-from tidemill_serving.tables import table_answers
+from tidemill_serving.tables import Tables
 from tidemill_shared.testing.platform import Platform
 
 NUMERIC, CATEGORICAL, COLOURS = ("height", "weight"), ("colour",), frozenset({"red", "green", "blue"})
@@ -52,7 +53,9 @@ def loaded(make_onnx: Callable[[float], bytes]) -> Loaded:
 
 def answer(event: PredictionsRequested, loaded: Loaded | None) -> PredictionsCompleted:
     reader = loaded.tables if loaded else TableReader(None)
-    body, refused = table_answers([reader.read(event.to_json(), "sales")], loaded)[0]
+    asked = Tables([reader.read(event.to_json(), "sales")])
+    predictions = predicted(loaded.model, stacked(asked.inputs)) if loaded and asked.inputs else None
+    body, refused = asked.answers(predictions, loaded)[0]
     found = parse_as(PredictionsCompleted, body)
     assert sum(len(group.prediction_ids) for group in found.data.refused) == refused
     return found

@@ -162,7 +162,7 @@ def test_one_request_that_is_not_plainly_right_leaves_all_to_be_read_alone(chang
 @given(st.lists(st.one_of(st.from_regex(decode.TIME, fullmatch=True), st.text(max_size=30)), min_size=1, max_size=3))
 def test_times_judged_together_are_judged_as_each_alone(times: list[str]) -> None:
     alone = [decode.TIME.fullmatch(time) is not None and decode.exists(time) for time in times]
-    assert decode.exist(times) == all(alone)
+    assert decode.are_times(times) == all(alone)
 
 
 @given(st.lists(st.one_of(st.from_regex(decode.ID, fullmatch=True), st.text(max_size=9)), min_size=1, max_size=3))

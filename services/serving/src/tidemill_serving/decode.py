@@ -73,7 +73,7 @@ def read(body: bytes, pipeline: str) -> Request:
     return _carefully(body, pipeline)
 
 
-def exist(times: Sequence[str]) -> bool:
+def are_times(times: Sequence[str]) -> bool:
     """Whether all of them are plain times of days that exist."""
     if _together(_CERTAIN_TIMES, times):
         return True

@@ -55,7 +55,7 @@ class TableReader:
     def _at_once(self, event: Typed, pipeline: str, layout: Layout) -> Table | None:
         data, ids = event.data, event.data.ids
         if (
-            not plain(event, pipeline)
+            not plain([event], pipeline)
             or data.expires_at is not None
             or not 0 < len(ids) <= _ROWS
             or len(set(ids)) != len(ids)

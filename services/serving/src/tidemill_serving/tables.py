@@ -4,10 +4,10 @@ from collections import defaultdict
 from datetime import UTC, datetime
 
 from tidemill_serving import encode
-from tidemill_serving.domain.features import Matrices, Refusal, stacked
+from tidemill_serving.domain.features import Matrices, Refusal
 from tidemill_serving.domain.model import Predictions
 from tidemill_serving.loading import Loaded
-from tidemill_serving.outcomes import EXPIRED, NO_ANSWER, NO_MODEL, predicted
+from tidemill_serving.outcomes import EXPIRED, NO_ANSWER, NO_MODEL
 from tidemill_serving.table import Table
 
 
@@ -34,13 +34,6 @@ class Tables:
             found.append(_answered(table, predictions, at, loaded))
             at += len(table.inputs)
         return found
-
-
-def table_answers(tables: list[Table], loaded: Loaded | None) -> list[tuple[bytes, int]]:
-    """For each table the bytes of its ``predictions.completed``, and how many of its rows are refused."""
-    asked = Tables(tables)
-    found = predicted(loaded.model, stacked(asked.inputs)) if loaded and asked.inputs else None
-    return asked.answers(found, loaded)
 
 
 def _refused(table: Table, refusal: Refusal, loaded: Loaded | None) -> tuple[bytes, int]:

@@ -7,12 +7,11 @@ import msgspec
 
 from tidemill_contracts.envelope import MAX_EVENT_BYTES
 from tidemill_contracts.events import PredictionRequested
-from tidemill_serving.decode import ID, TIME, Request, addressed, are_ids, exist, exists, read
-from tidemill_serving.domain.features import Cells, Layout
+from tidemill_serving.decode import Request, addressed, are_ids, are_times, read
+from tidemill_serving.domain.features import Layout
 
 UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 """What a decoder raises for bytes that are not plainly right."""
-_is_id, _is_time = ID.fullmatch, TIME.fullmatch
 _Short = Annotated[str, msgspec.Meta(max_length=128)] | None
 
 
@@ -61,13 +60,12 @@ def decoder(type_: str, data: type[msgspec.Struct]) -> Callable[[bytes], Typed]:
     return cast(Callable[[bytes], Typed], msgspec.json.Decoder(envelope).decode)
 
 
-def plain(event: Typed, pipeline: str) -> bool:
-    """Whether the contracts would certainly take the decoded envelope as it is."""
+def plain(events: Sequence[Typed], pipeline: str) -> bool:
+    """Whether the contracts would certainly take all of the decoded envelopes as they are."""
     return (
-        _is_id(event.id) is not None
-        and (event.subject == pipeline or addressed(event.subject, pipeline))
-        and _is_time(event.time) is not None
-        and exists(event.time)
+        are_ids([event.id for event in events])
+        and all(addressed(subject, pipeline) for subject in {event.subject for event in events})
+        and are_times([event.time for event in events])
     )
 
 
@@ -93,23 +91,9 @@ class Reader:
             for e in events
             if e.data.expires_at is None  # the contracts read times
         ]
-        sound = (
-            len(found) == len(events)
-            and are_ids([e.id for e in events])
-            and all(subject == pipeline or addressed(subject, pipeline) for subject in {e.subject for e in events})
-            and exist([e.time for e in events])
-        )
-        return found if sound else None
+        return found if len(found) == len(events) and plain(events, pipeline) else None
 
     def read(self, body: bytes, pipeline: str) -> Request:
         """As ``decode.read``, which also takes over whatever is not plainly right. Raises InvalidEvent."""
-        if len(body) > MAX_EVENT_BYTES:
-            return read(body, pipeline)
-        try:
-            event = self._decode(body)
-        except UNREADABLE:
-            return read(body, pipeline)
-        if not plain(event, pipeline) or event.data.expires_at is not None:  # the contracts read times
-            return read(body, pipeline)
-        cells: Cells = msgspec.structs.astuple(event.data.features)
-        return Request(event.id, event.subject, event.time, event.correlationid, event.traceparent, cells)
+        found = self.read_all([body], pipeline)
+        return found[0] if found else read(body, pipeline)
