@@ -25,6 +25,7 @@ class Aim(NamedTuple):
 
 AIMS = (
     Aim("stream_to_the_loop_without_a_model", ("stream", "ratio_to", "own_loop_no_model"), "≥", 0.6),
+    Aim("stream_to_the_loop_with_one_answer", ("stream", "ratio_to", "own_loop_one_answer")),
     Aim("stream_to_redis_py_loop", ("stream", "ratio_to", "redis_py_loop"), "≥", 0.6),
     Aim("stream_events_per_second", ("stream", "events_per_second", "serving"), "≥", 20_000),
     Aim("stream_to_faststream_sklearn", ("stream", "ratio_to", "faststream_sklearn"), "≥", 200),

@@ -52,7 +52,7 @@ def aimed(part: str, figures: Any, but: Collection[str] = ()) -> None:
 def test_the_stream_is_measured_beside_its_limits(servers: Servers, stream: Any, bench: Any) -> None:
     bodies = stream.request_bodies(EVENTS)
     rates = stream.measured(servers, bench, bodies, 1, None)
-    assert rates.keys() == {"redis_py_loop", "own_loop_no_model", "serving"}
+    assert rates.keys() == {"redis_py_loop", "own_loop_one_answer", "own_loop_no_model", "serving"}
     assert all(len(of) == 1 and of[0] > 0 for of in rates.values())
     steps = stream.parts(bench.loaded, bodies)
     assert steps.keys() == {"decode", "matrices", "model", "encode"}

@@ -28,7 +28,7 @@ TENSORS: list[dict[str, Any]] = [
 BATCH = 32
 AHEAD = 20 * BATCH
 """Answers of a flooded pipeline between a quiet request and its answer, at most: what was in flight and in the waiting
-room when it came (six batches), and what is answered until it is looked for."""
+room when it came (seven batches), and what is answered until it is looked for."""
 BACKLOG = 2_000
 FLOOD = 1_000_000
 """Requests at most, whatever happens: Redis keeps them all."""

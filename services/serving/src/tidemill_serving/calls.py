@@ -21,7 +21,7 @@ _QUICK_SECONDS = 0.01
 _FADING = 0.9
 """What is left, after each call, of the longest one: a model is not slow for ever."""
 _COMMON_THREADS = min(32, (os.cpu_count() or 1) + 4)
-_OWN_THREADS = 4
+_OWN_THREADS = 5
 """Of a slow model: as many as a lane has batches in flight, and a call over HTTP."""
 
 

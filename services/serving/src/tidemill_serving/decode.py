@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import msgspec
 import orjson
@@ -29,11 +29,23 @@ _CERTAIN_TIMES = re.compile(
 )
 
 
-class Request(msgspec.Struct, frozen=True, gc=False):
-    """What an answer needs to know of its request.
+class Head(Protocol):
+    """What an answer needs to know of its request."""
 
-    ``features`` is whatever JSON value the producer sent, or a tuple of the cells that the model reads.
-    """
+    @property
+    def id(self) -> str: ...
+    @property
+    def subject(self) -> str: ...
+    @property
+    def time(self) -> str: ...
+    @property
+    def correlationid(self) -> str | None: ...
+    @property
+    def traceparent(self) -> str | None: ...
+
+
+class Request(msgspec.Struct, frozen=True, gc=False):
+    """``features`` is whatever JSON value the producer sent, or a tuple of the cells that the model reads."""
 
     id: str
     subject: str

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from tidemill_contracts.envelope import MAX_EVENT_BYTES
 from tidemill_contracts.events import PredictionCompleted, PredictionFailed, PredictionsCompleted, PredictionShadowed
-from tidemill_serving.decode import Request
+from tidemill_serving.decode import Head
 from tidemill_serving.derived import derived_id, derived_ids
 from tidemill_serving.domain.features import Refusal
 
@@ -42,7 +42,7 @@ class Stamp:
         self._end = f",{end}"
         self._predictions = {c: json_text(c) for c in classes}
 
-    def completed(self, requests: Sequence[Request], outcomes: Iterable[tuple[Any, str | None]]) -> list[bytes]:
+    def completed(self, requests: Sequence[Head], outcomes: Iterable[tuple[Any, str | None]]) -> list[bytes]:
         """``prediction.completed`` of each request: a class or a number, and probabilities, which are JSON already."""
         ids = derived_ids([r.id for r in requests], COMPLETED, [r.subject for r in requests])
         known, found = self._predictions, []
@@ -55,7 +55,7 @@ class Stamp:
 
     def completed_table(
         self,
-        request: Request,
+        request: Head,
         ids: Sequence[str],
         values: Sequence[Any],
         odds: NDArray[np.float32] | None,
@@ -75,7 +75,7 @@ class Stamp:
         return found if len(found) <= MAX_EVENT_BYTES else None
 
 
-def refused_table(request: Request, refused: Mapping[Refusal, Sequence[str]], model: tuple[str, str] | None) -> bytes:
+def refused_table(request: Head, refused: Mapping[Refusal, Sequence[str]], model: tuple[str, str] | None) -> bytes:
     """``predictions.completed`` without a prediction; ``model`` is its version and its dataset's."""
     stamp = f',"model_version":"{model[0]}","dataset_version":"{model[1]}"' if model else ""
     return f'{_envelope(request, TABLE)}"prediction_ids":[]{_refusals(refused)}{stamp}}}}}'.encode()
@@ -92,7 +92,7 @@ def _reason(refusal: Refusal) -> dict[str, str]:
     return {"error": refusal.error, **field, "message": refusal.message[:_MESSAGE_LIMIT]}
 
 
-def failed(request: Request, refusal: Refusal, version: str | None) -> bytes:
+def failed(request: Head, refusal: Refusal, version: str | None) -> bytes:
     """``prediction.failed``."""
     field = f',"field":{json_text(refusal.field)}' if refusal.field is not None else ""
     message = json_text(refusal.message[:_MESSAGE_LIMIT])
@@ -110,7 +110,7 @@ def shadowed(answer: Mapping[str, Any], id_: str, prediction: Any, error: str | 
     return orjson.dumps({**envelope, **own, "data": {k: v for k, v in data.items() if v is not None}})
 
 
-def _envelope(request: Request, type_: str, own_id: str | None = None) -> str:
+def _envelope(request: Head, type_: str, own_id: str | None = None) -> str:
     """The envelope up to the payload's brace.
 
     The answer bears the request's time: it is the row's time, and a request sent twice gets the same bytes twice.

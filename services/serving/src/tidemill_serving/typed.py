@@ -7,11 +7,12 @@ import msgspec
 
 from tidemill_contracts.envelope import MAX_EVENT_BYTES
 from tidemill_contracts.events import PredictionRequested
-from tidemill_serving.decode import Request, addressed, are_ids, are_times, read
-from tidemill_serving.domain.features import Layout
+from tidemill_serving.decode import Head, Request, addressed, are_ids, are_times, read
+from tidemill_serving.domain.features import Cells, Layout
 
 UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 """What a decoder raises for bytes that are not plainly right."""
+_cells: Callable[[msgspec.Struct], Cells] = msgspec.structs.astuple
 _Short = Annotated[str, msgspec.Meta(max_length=128)] | None
 
 
@@ -29,14 +30,9 @@ class _Envelope(msgspec.Struct, gc=False, kw_only=True):
     traceparent: Annotated[str, msgspec.Meta(max_length=64)] | None = None
 
 
-class Typed(Protocol):
+class Typed(Head, Protocol):
     """An event as decoded; the payload's fields are those the decoder was made for."""
 
-    id: str
-    subject: str
-    time: str
-    correlationid: str | None
-    traceparent: str | None
     data: Any
 
 
@@ -77,23 +73,26 @@ class Reader:
         data = msgspec.defstruct("Data", [("features", cells), ("expires_at", str | None, None)], gc=False)
         self._decode = decoder(PredictionRequested.type_name(), data)
 
-    def read_all(self, bodies: Sequence[bytes], pipeline: str) -> list[Request] | None:
-        """As ``read`` of each, when all of them are plainly right; else None: then each is read by itself."""
+    def read_all(self, bodies: Sequence[bytes], pipeline: str) -> tuple[list[Typed], list[Cells]] | None:
+        """The requests, without their payloads, and the cells of each, when all of them are plainly right; else None:
+        then each is read by itself."""
         if not bodies or max(map(len, bodies)) > MAX_EVENT_BYTES:
             return None
         try:
             events = list(map(self._decode, bodies))
         except UNREADABLE:
             return None
-        cells = msgspec.structs.astuple
-        found = [
-            Request(e.id, e.subject, e.time, e.correlationid, e.traceparent, cells(e.data.features))
-            for e in events
-            if e.data.expires_at is None  # the contracts read times
-        ]
-        return found if len(found) == len(events) and plain(events, pipeline) else None
+        payloads = [event.data for event in events]
+        if any(data.expires_at is not None for data in payloads) or not plain(events, pipeline):
+            return None  # the contracts read times
+        for event in events:
+            event.data = None  # once the cells are in a matrix, nothing holds them any more
+        return events, [_cells(data.features) for data in payloads]
 
     def read(self, body: bytes, pipeline: str) -> Request:
         """As ``decode.read``, which also takes over whatever is not plainly right. Raises InvalidEvent."""
         found = self.read_all([body], pipeline)
-        return found[0] if found else read(body, pipeline)
+        if not found:
+            return read(body, pipeline)
+        (event,), (cells,) = found
+        return Request(event.id, event.subject, event.time, event.correlationid, event.traceparent, cells)

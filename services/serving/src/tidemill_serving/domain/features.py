@@ -81,15 +81,12 @@ Cells = tuple[Any, ...]
 
 def matrices(rows: Sequence[Row | Cells], layout: Layout) -> tuple[Matrices, list[Refusal | None]]:
     """The matrices of the rows that are fine, in order, and for each row None or why it is not."""
-    n, width = len(rows), len(layout.numeric)
     if rows and set(map(type, rows)) == {tuple}:
-        numbers = finite(list(chain.from_iterable([row[:width] for row in rows])), n, width)  # type: ignore[index]
-        strings = _known(list(chain.from_iterable([row[width:] for row in rows])), n, layout)  # type: ignore[index]
+        found = _of_cells(rows, layout)  # type: ignore[arg-type]
     else:
-        rows = named = [_named(row, layout) if type(row) is tuple else row for row in rows]
-        numbers, strings = _numbers_at_once(named, layout.numeric), _strings_at_once(named, layout)  # type: ignore[arg-type]
-    if numbers is not None and strings is not None:
-        return Matrices(numbers, strings), [None] * n
+        found = _of_names([_named(row, layout) for row in rows], layout)
+    if found is not None:
+        return found, [None] * len(rows)
     return _one_by_one([_named(row, layout) for row in rows], layout)
 
 
@@ -116,6 +113,23 @@ def _texts(columns: Sequence[Sequence[str | None]], layout: Layout) -> list[list
         return [list(map(texts.__getitem__, cells)) for cells, texts in zip(columns, layout.texts, strict=True)]
     except KeyError:
         return None
+
+
+def _of_cells(rows: Sequence[Cells], layout: Layout) -> Matrices | None:
+    """The matrices of rows of cells, or None when a cell is not acceptable."""
+    n, k, m = len(rows), len(layout.numeric), len(layout.categorical)
+    cells = list(chain.from_iterable(rows))
+    strings = _known([cells[k + column :: k + m] for column in range(m)], n, layout)
+    for column in reversed(range(m)):  # what is left are the numbers
+        del cells[k + column :: k + column + 1]
+    numbers = finite(cells, n, k)
+    return None if numbers is None or strings is None else Matrices(numbers, strings)
+
+
+def _of_names(rows: Sequence[Row], layout: Layout) -> Matrices | None:
+    """The same of rows of names and values."""
+    numbers, strings = _numbers_at_once(rows, layout.numeric), _strings_at_once(rows, layout)
+    return None if numbers is None or strings is None else Matrices(numbers, strings)
 
 
 def _named(row: Row | Cells, layout: Layout) -> Row:
@@ -191,18 +205,21 @@ def _strings_at_once(rows: Sequence[Row], layout: Layout) -> NDArray[Any] | None
         flat = list(chain.from_iterable(map(_picker(layout.categorical), rows)))
     except KeyError:
         return None
-    return _known(flat, len(rows), layout) if set(map(type, flat)) <= _STRING_TYPES else None
+    if not set(map(type, flat)) <= _STRING_TYPES:
+        return None
+    m = len(layout.categorical)
+    return _known([flat[column::m] for column in range(m)], len(rows), layout)
 
 
-def _known(flat: list[Any], rows: int, layout: Layout) -> NDArray[Any] | None:
-    names = layout.categorical
-    strings = _texts([flat[column :: len(names)] for column in range(len(names))], layout)
+def _known(columns: Sequence[Sequence[str | None]], rows: int, layout: Layout) -> NDArray[Any] | None:
+    """The matrix of columns of strings, or None when the model does not know one of them."""
+    strings = _texts(columns, layout)
     if strings is None:
         return None
-    found = np.empty((rows, len(names)), object)
-    for column, cells in enumerate(strings):
-        found[:, column] = cells
-    return found
+    flat: list[str] = [""] * (rows * len(strings))
+    for column, texts in enumerate(strings):
+        flat[column :: len(strings)] = texts
+    return np.fromiter(flat, object, len(flat)).reshape(rows, len(strings))
 
 
 def encodable(text: str) -> bool:
