@@ -20,8 +20,8 @@ OnStale = Callable[[str], Awaitable[None]]
 Spawn = Callable[[Coroutine[Any, Any, None]], "asyncio.Task[None]"]
 _STALE_ATTEMPTS = 5
 _AHEAD = 4
-"""Batches in flight: one is read, one is at the model (which leaves Python alone), one waits until the one before it has
-been written."""
+"""Batches in flight: one is read, one is at the model (which leaves Python alone), one waits until the one before it
+has been written."""
 _WORTH_OVERLAPPING = 32
 """Events that wait. Fewer wait for the batch in flight: what comes one by one would else be handled one by one, which
 costs each as much as a batch of several, and at a few thousand a second keeps the next ones waiting."""
