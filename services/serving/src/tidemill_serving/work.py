@@ -98,7 +98,7 @@ class Work:
         version = self._loaded.version if self._loaded else None
         refused = 0
         for delivery, request, answer in zip(self._asked, rows.requests, answers, strict=True):
-            if type(answer) is bytes:
+            if isinstance(answer, bytes):
                 completion.outputs.append((delivery, [(completed, answer)]))
             else:
                 refused += 1
