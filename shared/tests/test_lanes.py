@@ -229,6 +229,38 @@ async def test_more_pipelines_at_once_than_there_are_connections(platform: Platf
     assert sorted(handled) == sorted(names)  # none was left pending and taken up again
 
 
+async def test_a_busy_pipeline_among_idle_ones_is_read_in_whole_batches(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads: list[tuple[int, set[str]]] = []
+
+    async def call(redis: Redis, *words: Any) -> Any:
+        streams = words[words.index("STREAMS") + 1 :]
+        reads.append((words[words.index("COUNT") + 1], {*streams[: len(streams) // 2]}))
+        return await raw.call(redis, *words)
+
+    async def on_batch(pipeline: str, batch: list[Delivery]) -> Completion:
+        return answered(platform, pipeline, batch)
+
+    monkeypatch.setattr(reading, "call", call)
+    monkeypatch.setattr(reading, "_READ_LIMIT", 8)
+    names = [f"r{i}" for i in range(64)]
+    idle = ("idle-1", "idle-2", "idle-3")
+    await ask(platform, "idle-1", "r0")
+    await ask(platform, "busy", *names)
+    async with lanes(platform, on_batch, "busy", *idle, max_records=8):
+        await until(lambda: _all(platform, "busy", len(names)))
+        await ask(platform, "idle-3", "r0")
+        await until(lambda: _all(platform, "idle-3", 1))
+    assert await answers(platform, "busy") == names
+    assert await answers(platform, "idle-1") == await answers(platform, "idle-3") == ["r0"]
+    stream = stream_key(platform.namespace, PredictionRequested.type_name(), "busy")
+    together = [count for count, streams in reads if stream in streams and len(streams) > 1]
+    alone = [count for count, streams in reads if streams == {stream}]
+    assert set(together) == {2}
+    assert alone == [8] * 8  # 62 entries: all but the share it had before it was known to be busy
+
+
 async def test_large_entries_are_read_a_few_at_a_time(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
     counts: list[int] = []
 

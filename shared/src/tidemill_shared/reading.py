@@ -42,6 +42,8 @@ class Reader:
         self._by_stream: dict[bytes, tuple[Lane, str, str]] = {}
         self._changed = asyncio.Event()
         self._entry_bytes = MAX_EVENT_BYTES  # until one has been seen
+        self._busy: set[str] = set()
+        """Streams that had no less than their share when they were last read: they may have more."""
 
     def add(self, lane: Lane) -> None:
         """Read this lane's streams too from now on."""
@@ -66,9 +68,7 @@ class Reader:
                 continue
             try:
                 patience = 0.0 if crowded else min(self._settings.block_seconds, _BLOCK_SECONDS)
-                found, deep = await self._fetch(streams, patience)
-                if deep and len(deep) < len(streams):
-                    await self._fetch(deep, 0.0)  # a busy few among idle many get batches of a full size too
+                found = await self._read(streams, patience)
             except RedisError as error:
                 await self._recover(error)
             else:
@@ -96,15 +96,35 @@ class Reader:
     def _halted(self, stream: str) -> bool:
         return self._halts is not None and stream in self._halts.streams
 
-    async def _fetch(self, streams: Sequence[str], block_seconds: float) -> tuple[bool, list[str]]:
-        """Put what has arrived into its lanes; whether there was anything, and the streams that may have more."""
-        share = min(_READ_LIMIT, _ALL_BYTES // self._entry_bytes) // len(streams)
-        count = max(1, min(self._max_records, share, _READ_BYTES // self._entry_bytes))
+    async def _read(self, streams: Sequence[str], block_seconds: float) -> bool:
+        """Put what has arrived into its lanes; whether there was anything.
+
+        A busy few among idle many are read apart from them, or the share of one among many would be all that a batch
+        of theirs has.
+        """
+        busy = [s for s in streams if s in self._busy] if self._share(len(streams)) < self._share(1) else []
+        if not busy or len(busy) == len(streams):
+            return await self._fetch(streams, block_seconds)
+        idle = [s for s in streams if s not in self._busy]
+        # At the same time: each may have to wait until Redis has written a batch.
+        found = await asyncio.gather(self._fetch(idle, 0.0), self._fetch(busy, 0.0), return_exceptions=True)
+        for error in found:
+            if isinstance(error, BaseException):
+                raise error
+        return any(found)
+
+    def _share(self, streams: int) -> int:
+        """Entries of each in one read of so many."""
+        of_all = min(_READ_LIMIT, _ALL_BYTES // self._entry_bytes) // streams
+        return max(1, min(self._max_records, of_all, _READ_BYTES // self._entry_bytes))
+
+    async def _fetch(self, streams: Sequence[str], block_seconds: float) -> bool:
+        count = self._share(len(streams))
         block = ("BLOCK", int(block_seconds * 1000)) if block_seconds else ()
         command = ("XREADGROUP", "GROUP", self._mailbox.group, self._mailbox.consumer, "COUNT", count, *block)
         redis = self._mailbox.nodes.of(streams[0])
         reply = await call(redis, *command, "STREAMS", *streams, *[">"] * len(streams))
-        deep: list[str] = []
+        self._busy.difference_update(streams)
         size = entries_read = 0
         for name, entries in reply.items() if isinstance(reply, dict) else reply or ():
             lane, stream, type_ = self._by_stream[name]
@@ -117,10 +137,10 @@ class Reader:
             size += sum([len(delivery.body) for delivery in deliveries])
             entries_read += len(deliveries)
             if len(entries) >= count:
-                deep.append(stream)
+                self._busy.add(stream)
         if entries_read:
             self._entry_bytes = max(1, size // entries_read)
-        return bool(reply), deep
+        return bool(reply)
 
 
 def _body(fields: list[bytes] | None) -> bytes:
