@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from redis.asyncio import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from tidemill_contracts.envelope import FIELD
 from tidemill_contracts.events import PredictionRequested
@@ -259,6 +260,64 @@ async def test_a_busy_pipeline_among_idle_ones_is_read_in_whole_batches(
     alone = [count for count, streams in reads if streams == {stream}]
     assert set(together) == {2}
     assert alone == [8] * 8  # 62 entries: all but the share it had before it was known to be busy
+    others = {stream_key(platform.namespace, TYPE, name) for name in idle}
+    assert all(reads[i - 1] == (2, others) for i, (_, streams) in enumerate(reads) if streams == {stream})
+
+
+async def test_what_is_read_apart_is_kept_when_the_other_read_fails(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream = stream_key(platform.namespace, TYPE, "busy")
+    read_apart, failures = False, 0
+
+    async def call(redis: Redis, *words: Any) -> Any:
+        nonlocal read_apart, failures
+        if stream not in words and failures == 0:
+            failures += 1
+            raise RedisConnectionError("cut off")
+        read_apart = read_apart or words[words.index("STREAMS") + 1 :] == (stream, ">")
+        return await raw.call(redis, *words)
+
+    async def on_batch(pipeline: str, batch: list[Delivery]) -> Completion:
+        return answered(platform, pipeline, batch)
+
+    monkeypatch.setattr(reading, "call", call)
+    monkeypatch.setattr(reading, "_READ_LIMIT", 8)
+    names = [f"r{i}" for i in range(64)]
+    await ask(platform, "busy", *names)
+    async with lanes(platform, on_batch, "busy", "idle-1", "idle-2", "idle-3", max_records=8, lease_seconds=8.0):
+        await until(lambda: _all(platform, "busy", len(names)))
+        await ask(platform, "idle-2", "r0")
+        await until(lambda: _all(platform, "idle-2", 1))
+    assert await answers(platform, "busy") == names
+    assert read_apart and failures == 1
+
+
+async def test_small_entries_between_large_ones_do_not_make_a_read_larger(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream = stream_key(platform.namespace, TYPE, "large")
+    counts: list[int] = []
+
+    async def call(redis: Redis, *words: Any) -> Any:
+        if stream in words:
+            counts.append(words[words.index("COUNT") + 1])
+        return await raw.call(redis, *words)
+
+    async def on_batch(pipeline: str, batch: list[Delivery]) -> Completion:
+        if pipeline == "large":
+            await ask(platform, "small", "s")
+            await asyncio.sleep(0.02)  # it is read meanwhile
+        return answered(platform, pipeline, batch)
+
+    monkeypatch.setattr(reading, "call", call)
+    monkeypatch.setattr(reading, "_READ_BYTES", 1_000)
+    names = [f"{i:0300}" for i in range(64)]
+    await ask(platform, "large", *names)
+    async with lanes(platform, on_batch, "large", "small", max_records=8, lease_seconds=8.0):
+        await until(lambda: _all(platform, "large", len(names)))
+    assert await answers(platform, "large") == names
+    assert max(counts[: counts.index(3) + 10]) == 3
 
 
 async def test_large_entries_are_read_a_few_at_a_time(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> None:

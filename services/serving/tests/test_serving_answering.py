@@ -65,9 +65,13 @@ def table(number: int, colours: tuple[str | None, ...]) -> Delivery:
 
 
 def batch(count: int) -> list[Delivery]:
-    """Requests good and bad, and a table and something that is no request at every fiftieth."""
+    """Requests good and bad, and a table and something that is no request at every fiftieth; from 300 on plain rows,
+    but for one with a category that the model does not know."""
     found: list[Delivery] = []
     for i in range(count):
+        if i >= 300:
+            found.append(row(i, {"height": i / 100, "weight": None, "colour": "mauve" if i == 500 else "red"}))
+            continue
         found.append(row(i, ROWS[i % 97 % len(ROWS)] if i % 97 < len(ROWS) else ROWS[i % 2]))
         if i % 50 == 0:
             found.append(table(count + i, ("red", "blue", None)[: 1 + i % 3]))

@@ -138,6 +138,11 @@ def test_requests_read_together_are_what_each_is_by_itself(bodies: list[tuple[di
             decode.Request(e.id, e.subject, e.time, e.correlationid, e.traceparent, cells)
             for e, cells in zip(*together, strict=True)
         ] == [READER.read(raw, "sales") for raw in raws]
+        found = matrices(together[1], LAYOUT)
+        expected = matrices([decode.read(raw, "sales").features for raw in raws], LAYOUT)
+        assert found[1] == expected[1]
+        np.testing.assert_array_equal(found[0].numeric, expected[0].numeric)
+        np.testing.assert_array_equal(found[0].categorical, expected[0].categorical)
 
 
 @pytest.mark.parametrize(

@@ -42,8 +42,9 @@ class Reader:
         self._by_stream: dict[bytes, tuple[Lane, str, str]] = {}
         self._changed = asyncio.Event()
         self._entry_bytes = MAX_EVENT_BYTES  # until one has been seen
-        self._busy: set[str] = set()
-        """Streams that had no less than their share when they were last read: they may have more."""
+        self._busy: dict[str, int] = {}
+        """Streams that had no less than their share when they were last read, and may have more, with the bytes of an
+        entry of theirs: others are read between, and may be small."""
 
     def add(self, lane: Lane) -> None:
         """Read this lane's streams too from now on."""
@@ -102,10 +103,10 @@ class Reader:
         A busy few among idle many are read apart from them, or the share of one among many would be all that a batch
         of theirs has.
         """
-        busy = [s for s in streams if s in self._busy] if self._share(len(streams)) < self._share(1) else []
-        if not busy or len(busy) == len(streams):
+        busy = [stream for stream in streams if stream in self._busy]
+        idle = [stream for stream in streams if stream not in self._busy]
+        if not busy or not idle or self._share(busy) < 2 * self._share(streams):
             return await self._fetch(streams, block_seconds)
-        idle = [s for s in streams if s not in self._busy]
         # At the same time: each may have to wait until Redis has written a batch.
         found = await asyncio.gather(self._fetch(idle, 0.0), self._fetch(busy, 0.0), return_exceptions=True)
         for error in found:
@@ -113,18 +114,20 @@ class Reader:
                 raise error
         return any(found)
 
-    def _share(self, streams: int) -> int:
-        """Entries of each in one read of so many."""
-        of_all = min(_READ_LIMIT, _ALL_BYTES // self._entry_bytes) // streams
-        return max(1, min(self._max_records, of_all, _READ_BYTES // self._entry_bytes))
+    def _share(self, streams: Sequence[str]) -> int:
+        """Entries of each in one read of them all."""
+        size = max([self._entry_bytes, *[self._busy[stream] for stream in streams if stream in self._busy]])
+        of_all = min(_READ_LIMIT, _ALL_BYTES // size) // len(streams)
+        return max(1, min(self._max_records, of_all, _READ_BYTES // size))
 
     async def _fetch(self, streams: Sequence[str], block_seconds: float) -> bool:
-        count = self._share(len(streams))
+        count = self._share(streams)
         block = ("BLOCK", int(block_seconds * 1000)) if block_seconds else ()
         command = ("XREADGROUP", "GROUP", self._mailbox.group, self._mailbox.consumer, "COUNT", count, *block)
         redis = self._mailbox.nodes.of(streams[0])
         reply = await call(redis, *command, "STREAMS", *streams, *[">"] * len(streams))
-        self._busy.difference_update(streams)
+        for stream in streams:
+            self._busy.pop(stream, None)
         size = entries_read = 0
         for name, entries in reply.items() if isinstance(reply, dict) else reply or ():
             lane, stream, type_ = self._by_stream[name]
@@ -134,10 +137,11 @@ class Reader:
                 for entry, fields in entries
             ]
             lane.put(deliveries)
-            size += sum([len(delivery.body) for delivery in deliveries])
+            read = sum([len(delivery.body) for delivery in deliveries])
+            size += read
             entries_read += len(deliveries)
             if len(entries) >= count:
-                self._busy.add(stream)
+                self._busy[stream] = max(1, read // len(entries))
         if entries_read:
             self._entry_bytes = max(1, size // entries_read)
         return bool(reply)
