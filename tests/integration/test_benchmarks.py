@@ -116,7 +116,7 @@ def together(bench: Any) -> Iterator[dict[str, "Future[Any]"]]:
     garbage is undone."""
     measured = {
         "large_tables": lambda: script("serving_large_tables", bench).measure([100, 200], 1, 0.05),
-        "swap": lambda: script("serving_swap", bench).measure(100, 6.0),
+        "swap": lambda: script("serving_swap", bench).measure(100, 9.0),
         "rollback": lambda: script("serving_rollback", bench).measure(100, 60.0, 1.0),
         "kills": lambda: script("serving_kills", bench).measure(100, 2.0, 1),
         "pipelines": lambda: script("serving_pipelines", bench).measure(3, 2_000, 0.5),
