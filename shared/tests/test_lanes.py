@@ -41,6 +41,13 @@ def answered(platform: Platform, pipeline: str, batch: list[Delivery]) -> Comple
     return Completion(outputs=[(d, [(out, d.body)]) for d in batch])
 
 
+def answers_all(platform: Platform) -> OnBatch:
+    async def on_batch(pipeline: str, batch: list[Delivery]) -> Completion:
+        return answered(platform, pipeline, batch)
+
+    return on_batch
+
+
 async def until(condition, seconds: float = 60.0) -> None:
     async with asyncio.timeout(seconds):
         while not await condition():
@@ -240,16 +247,13 @@ async def test_a_busy_pipeline_among_idle_ones_is_read_in_whole_batches(
         reads.append((words[words.index("COUNT") + 1], {*streams[: len(streams) // 2]}))
         return await raw.call(redis, *words)
 
-    async def on_batch(pipeline: str, batch: list[Delivery]) -> Completion:
-        return answered(platform, pipeline, batch)
-
     monkeypatch.setattr(reading, "call", call)
     monkeypatch.setattr(reading, "_READ_LIMIT", 8)
     names = [f"r{i}" for i in range(64)]
     idle = ("idle-1", "idle-2", "idle-3")
     await ask(platform, "idle-1", "r0")
     await ask(platform, "busy", *names)
-    async with lanes(platform, on_batch, "busy", *idle, max_records=8):
+    async with lanes(platform, answers_all(platform), "busy", *idle, max_records=8):
         await until(lambda: _all(platform, "busy", len(names)))
         await ask(platform, "idle-3", "r0")
         await until(lambda: _all(platform, "idle-3", 1))
@@ -278,14 +282,13 @@ async def test_what_is_read_apart_is_kept_when_the_other_read_fails(
         read_apart = read_apart or words[words.index("STREAMS") + 1 :] == (stream, ">")
         return await raw.call(redis, *words)
 
-    async def on_batch(pipeline: str, batch: list[Delivery]) -> Completion:
-        return answered(platform, pipeline, batch)
-
     monkeypatch.setattr(reading, "call", call)
     monkeypatch.setattr(reading, "_READ_LIMIT", 8)
     names = [f"r{i}" for i in range(64)]
     await ask(platform, "busy", *names)
-    async with lanes(platform, on_batch, "busy", "idle-1", "idle-2", "idle-3", max_records=8, lease_seconds=8.0):
+    async with lanes(
+        platform, answers_all(platform), "busy", "idle-1", "idle-2", "idle-3", max_records=8, lease_seconds=8.0
+    ):
         await until(lambda: _all(platform, "busy", len(names)))
         await ask(platform, "idle-2", "r0")
         await until(lambda: _all(platform, "idle-2", 1))
@@ -327,16 +330,13 @@ async def test_large_entries_are_read_a_few_at_a_time(platform: Platform, monkey
         counts.append(words[words.index("COUNT") + 1])
         return await raw.call(redis, *words)
 
-    async def on_batch(pipeline: str, batch: list[Delivery]) -> Completion:
-        return answered(platform, pipeline, batch)
-
     async def all_answered() -> bool:
         return len(await answers(platform, "large")) == len(names)
 
     monkeypatch.setattr(reading, "call", call)
     monkeypatch.setattr(reading, "_READ_BYTES", 1_000)
     names = [f"{i:0300}" for i in range(64)]
-    async with lanes(platform, on_batch, "large", max_records=8):
+    async with lanes(platform, answers_all(platform), "large", max_records=8):
         await ask(platform, "large", *names)
         await until(all_answered)
     assert await answers(platform, "large") == names
